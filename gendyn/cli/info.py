@@ -1,0 +1,1 @@
+"""``gendyn info``: what is installed, and what is in a file."""

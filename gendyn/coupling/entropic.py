@@ -1,0 +1,248 @@
+r"""Entropic optimal transport, in the log domain.
+
+.. math:: P^\varepsilon = \arg\min_P \sum_{ij} P_{ij}\, c_{ij}
+    + \varepsilon \sum_{ij} P_{ij} \log \frac{P_{ij}}{a_i b_j},
+    \qquad P^\varepsilon_{ij} = a_i b_j\, e^{(f_i + g_j - c_{ij}) / \varepsilon},
+
+over plans with marginals :math:`a, b`, by Sinkhorn's alternation (Cuturi 2013; Peyre and Cuturi 2019)
+
+.. math:: f_i \leftarrow -\varepsilon \log \sum_j b_j\, e^{(g_j - c_{ij}) / \varepsilon}, \qquad
+    g_j \leftarrow -\varepsilon \log \sum_i a_i\, e^{(f_i - c_{ij}) / \varepsilon} .
+
+The potentials are kept as logarithms, so a small :math:`\varepsilon` neither overflows nor underflows. Between two
+such steps the alternation runs as matrix-vector products on :math:`P` itself, rescaled by :math:`u_i v_j`, and the
+scalings are absorbed into the potentials before they leave a safe range (Schmitzer 2019): the same iterates, ten
+times faster. From a cold start :math:`\varepsilon` descends in stages to its value, each warm-starting the next.
+
+With squared costs and :math:`\varepsilon = 2 \sigma^2` the plan is the static Schroedinger bridge of Brownian motion
+:math:`\sigma W` over a unit of time.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix
+from gendyn.coupling.plan import Plan
+
+__all__ = ["EntropicPlan", "sinkhorn_plan"]
+
+_ANNEALING = 4.0
+"""Factor between the regularisations of consecutive stages."""
+
+_ANNEALING_ITERATIONS = 100
+"""Iterations of an early stage at most; only the last one has to converge."""
+
+_SAFE_LOGARITHM = 200.0
+"""Largest logarithm of a scaling before it is absorbed; e^200 is far from the end of float64."""
+
+_CHECK_EVERY = 10
+"""Iterations between two looks at the range of the scalings."""
+
+
+@dataclass(frozen=True, eq=False)
+class EntropicPlan:
+    """What :func:`sinkhorn_plan` returns.
+
+    Attributes
+    ----------
+    plan
+        The plan, without the atoms that together carry less than 1e-12 of the mass of their row and column.
+    potentials
+        ``f`` of shape ``(n_0,)`` and ``g`` of shape ``(n_1,)``, float64, in units of the cost; pass them on to start
+        a similar problem.
+    regularisation
+        The regularisation of the plan.
+    marginal_error
+        Mass that misses its place: the larger of the summed absolute errors of row and column sums.
+    iterations
+        Iterations, those of all stages together.
+    """
+
+    plan: Plan
+    potentials: tuple[Tensor, Tensor]
+    regularisation: float
+    marginal_error: float
+    iterations: int
+
+
+def sinkhorn_plan(
+    x0: ArrayLike,
+    x1: ArrayLike,
+    regularisation: float,
+    weights0: ArrayLike | None = None,
+    weights1: ArrayLike | None = None,
+    *,
+    cost: Cost = "sqeuclidean",
+    max_iterations: int = 10_000,
+    tolerance: float = 1e-6,
+    potentials: tuple[ArrayLike, ArrayLike] | None = None,
+) -> EntropicPlan:
+    r"""Return the entropic optimal transport plan.
+
+    Parameters
+    ----------
+    x0, x1
+        Samples ``(n_0, d)`` and ``(n_1, d)``.
+    regularisation
+        :math:`\varepsilon > 0`, in units of the cost.
+    weights0, weights1
+        Weights ``(n_0,)`` and ``(n_1,)``, each normalised to sum 1; uniform by default.
+    cost
+        ``"sqeuclidean"``, ``"euclidean"``, a function ``(x0, x1) -> (n_0, n_1)``, or the matrix itself.
+    max_iterations
+        Iterations at the final regularisation at most.
+    tolerance
+        Mass that may miss its place when the iteration stops.
+    potentials
+        Where to start, from an earlier :class:`EntropicPlan` of the same points; by default a cold start in stages.
+
+    Returns
+    -------
+    EntropicPlan
+        The plan, its potentials, and how far it got.
+
+    Raises
+    ------
+    ValueError
+        If samples, weights, costs, potentials or numbers are unfit; the message says which.
+
+    Warns
+    -----
+    UserWarning
+        If more than ``tolerance`` of the mass still misses its place; the message says how much.
+
+    Examples
+    --------
+    >>> x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.5], [2.0], [5.0]])
+    >>> result = sinkhorn_plan(x, y, 2.0, tolerance=1e-10)
+    >>> [round(mass, 8) for mass in result.plan.to_dense()[0].tolist()]
+    [0.2282537, 0.10476322, 0.00031642]
+    """
+    epsilon = float(regularisation)
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive; got {tolerance}")
+    first, second = check_samples(x0, x1)
+    a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
+    costs = cost_matrix(first, second, cost)
+    f, g = _start(potentials, a, b)
+    # A point without weight has no part in the iteration; its potential follows from the others at the end.
+    rows, columns = a > 0, b > 0
+    whole = bool(rows.all()) and bool(columns.all())
+    problem = _Problem(costs if whole else costs[rows][:, columns], a[rows], b[columns])
+    inner_f, inner_g = f[rows], g[columns]
+    iterations = 0
+    if potentials is None:
+        for stage in _stages(float(problem.costs.max() - problem.costs.min()), epsilon):
+            inner_f, inner_g, used = problem.alternate(inner_f, inner_g, stage, 0.05, _ANNEALING_ITERATIONS)
+            iterations += used
+    inner_f, inner_g, used = problem.alternate(inner_f, inner_g, epsilon, tolerance, max_iterations)
+    iterations += used
+    mass = problem.mass(inner_f, inner_g, epsilon)
+    error = float(torch.maximum((mass.sum(1) - problem.a).abs().sum(), (mass.sum(0) - problem.b).abs().sum()))
+    if not error <= tolerance:
+        warnings.warn(
+            f"the entropic plan misses its weights by {error:.1e} of the mass after {used} iterations; "
+            "raise max_iterations or regularisation",
+            UserWarning,
+            stacklevel=2,
+        )
+    f[rows], g[columns] = inner_f, inner_g
+    if not whole:
+        f[~rows] = _soft_minimum(costs[~rows][:, columns] - inner_g, problem.b, epsilon)
+        g[~columns] = _soft_minimum(costs[rows][:, ~columns].T - inner_f, problem.a, epsilon)
+    return EntropicPlan(_sparse(mass, problem, rows, columns), (f, g), epsilon, error, iterations)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Costs ``(n_0, n_1)`` with positive weights ``(n_0,)`` and ``(n_1,)``."""
+
+    costs: Tensor
+    a: Tensor
+    b: Tensor
+
+    def mass(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
+        """Return :math:`a_i b_j e^{(f_i + g_j - c_ij) / epsilon}`."""
+        exponent = (f / epsilon + self.a.log())[:, None] - self.costs / epsilon
+        return exponent.add_(g / epsilon + self.b.log()).exp_()
+
+    def alternate(
+        self, f: Tensor, g: Tensor, epsilon: float, tolerance: float, max_iterations: int
+    ) -> tuple[Tensor, Tensor, int]:
+        """Alternate until at most ``tolerance`` of the mass misses its row; return potentials and iterations."""
+        used = 0
+        while used < max_iterations:
+            f = _soft_minimum(self.costs - g, self.b, epsilon)
+            g = _soft_minimum((self.costs - f[:, None]).T, self.a, epsilon)
+            used += 1
+            # Subnormal numbers slow a product down tenfold and weigh nothing.
+            kernel = torch.nn.functional.threshold_(self.mass(f, g, epsilon), 1e-290, 0.0)
+            u, v, more, converged = self._scale(kernel, tolerance, max_iterations - used)
+            f, g, used = f + epsilon * u.log(), g + epsilon * v.log(), used + more
+            if converged:
+                break
+        return f, g, used
+
+    def _scale(self, kernel: Tensor, tolerance: float, budget: int) -> tuple[Tensor, Tensor, int, bool]:
+        """Alternate on ``u_i kernel_ij v_j`` while the scalings stay in range; the columns are met on entry."""
+        u, v = torch.ones_like(self.a), torch.ones_like(self.b)
+        safe = u, v, 0
+        for count in range(budget + 1):
+            rows = kernel @ v
+            converged = bool((u * rows - self.a).abs().sum() <= tolerance)
+            if converged or count % _CHECK_EVERY == 0 or count == budget:
+                reach = float(torch.cat([u, v]).log().abs().max())
+                if not reach <= _SAFE_LOGARITHM:
+                    break
+                safe = u, v, count
+                if converged:
+                    return u, v, count, True
+            u = self.a / rows
+            v = self.b / (kernel.T @ u)
+        return *safe, False
+
+
+def _start(potentials: tuple[ArrayLike, ArrayLike] | None, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return copies of the given potentials, or zeros."""
+    if potentials is None:
+        return torch.zeros_like(a), torch.zeros_like(b)
+    f, g = (torch.as_tensor(p).detach().to(a).clone() for p in potentials)
+    if f.shape != a.shape or g.shape != b.shape:
+        raise ValueError(
+            f"potentials must have shapes ({len(a)},) and ({len(b)},), one number a point; "
+            f"got {tuple(f.shape)} and {tuple(g.shape)}"
+        )
+    if not bool(torch.isfinite(f).all() and torch.isfinite(g).all()):
+        raise ValueError("potentials must be finite; leave them out for a cold start")
+    return f, g
+
+
+def _stages(spread: float, epsilon: float) -> list[float]:
+    """Return the regularisations before the last: from the spread of the costs down, a factor apart."""
+    count = math.ceil(math.log(spread / epsilon, _ANNEALING)) if spread > epsilon else 0
+    return [epsilon * _ANNEALING**k for k in range(count, 0, -1)]
+
+
+def _soft_minimum(shifted: Tensor, weights: Tensor, epsilon: float) -> Tensor:
+    """Return :math:`-epsilon log sum_j w_j e^{-s_ij / epsilon}` of every row of ``s``."""
+    return -epsilon * torch.logsumexp(weights.log() - shifted / epsilon, dim=1)
+
+
+def _sparse(mass: Tensor, problem: _Problem, rows: Tensor, columns: Tensor) -> Plan:
+    """Keep the atoms that their row or their column would miss, and put them back among the points without weight."""
+    n0, n1 = mass.shape
+    needed = mass > 1e-12 * torch.minimum(problem.a[:, None] / n1, problem.b / n0)
+    i, j = torch.nonzero(needed, as_tuple=True)
+    kept = mass[i, j]
+    all_rows, all_columns = torch.nonzero(rows).flatten(), torch.nonzero(columns).flatten()
+    return Plan(all_rows[i], all_columns[j], kept, (len(rows), len(columns)))

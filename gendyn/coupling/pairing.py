@@ -1,0 +1,369 @@
+r"""Couplings of mini-batches: which row of one batch goes with which row of another.
+
+A coupling of samples :math:`x \in \mathbb{R}^{n_0 \times d}`, :math:`y \in \mathbb{R}^{n_1 \times d}` with weights
+:math:`a, b` returns index pairs :math:`(i_k, j_k)`, :math:`k < \max(n_0, n_1)`, whose two marginals are :math:`a` and
+:math:`b`: it decides who is paired with whom and nothing else. For batches of equal size and uniform weights a
+coupling is a permutation where it can be (every row used once, which has less variance than draws with
+replacement); elsewhere pairs are drawn in proportion to a plan (Fatras et al. 2021, Tong et al. 2024).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix
+from gendyn.coupling.entropic import sinkhorn_plan
+from gendyn.coupling.exact import exact_plan, optimal_partners
+
+__all__ = [
+    "Coupling",
+    "EntropicCoupling",
+    "ExactCoupling",
+    "IndependentCoupling",
+    "PairedCoupling",
+    "get_coupling",
+]
+
+
+class Coupling(Protocol):
+    """Anything that pairs the rows of two batches."""
+
+    def __call__(
+        self,
+        x0: ArrayLike,
+        x1: ArrayLike,
+        weights0: ArrayLike | None = None,
+        weights1: ArrayLike | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return index pairs ``(i, j)``, int64, each as long as the larger batch.
+
+        Parameters
+        ----------
+        x0, x1
+            Batches ``(n_0, d)`` and ``(n_1, d)``.
+        weights0, weights1
+            Weights of their rows; uniform by default.
+        generator
+            Where every random number comes from.
+        """
+        ...
+
+
+class IndependentCoupling:
+    """Anyone with anyone: a random permutation, or independent draws where sizes differ or rows have weights.
+
+    Examples
+    --------
+    >>> i, j = IndependentCoupling()(torch.zeros(4, 1), torch.ones(4, 1), generator=torch.Generator().manual_seed(0))
+    >>> i.tolist(), sorted(j.tolist())
+    ([0, 1, 2, 3], [0, 1, 2, 3])
+    """
+
+    def __call__(
+        self,
+        x0: ArrayLike,
+        x1: ArrayLike,
+        weights0: ArrayLike | None = None,
+        weights1: ArrayLike | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return index pairs; see :class:`Coupling`."""
+        first, second = check_samples(x0, x1)
+        n = max(len(first), len(second))
+        if weights0 is None and weights1 is None and len(first) == len(second):
+            return torch.arange(n, device=first.device), _shuffled(n, generator).to(first.device)
+        a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
+        return _draw(a, n, generator), _draw(b, n, generator)
+
+    def __repr__(self) -> str:
+        return "IndependentCoupling()"
+
+
+class PairedCoupling:
+    """Row with row, for batches that were measured, or made, in pairs.
+
+    Examples
+    --------
+    >>> i, j = PairedCoupling()(torch.zeros(3, 1), torch.ones(3, 1), generator=torch.Generator())
+    >>> i.tolist(), j.tolist()
+    ([0, 1, 2], [0, 1, 2])
+    """
+
+    def __call__(
+        self,
+        x0: ArrayLike,
+        x1: ArrayLike,
+        weights0: ArrayLike | None = None,
+        weights1: ArrayLike | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return index pairs; see :class:`Coupling`. Weights, where given, must agree: they belong to the pairs.
+
+        Raises
+        ------
+        ValueError
+            If the batches differ in size or weights.
+        """
+        first, second = check_samples(x0, x1)
+        n = len(first)
+        if n != len(second):
+            raise ValueError(f"paired batches must have equal sizes; got {n} and {len(second)}")
+        if weights0 is None and weights1 is None:
+            rows = torch.arange(n, device=first.device)
+            return rows, rows.clone()
+        a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
+        if not torch.allclose(a, b, rtol=1e-6, atol=0.0):
+            raise ValueError("paired batches must have equal weights: row i of both is one pair")
+        rows = _draw(a, n, generator)
+        return rows, rows.clone()
+
+    def __repr__(self) -> str:
+        return "PairedCoupling()"
+
+
+class ExactCoupling:
+    """Exact optimal transport between the batches.
+
+    Parameters
+    ----------
+    block
+        Cut the batches at random into blocks of at most this many rows and solve each: far cheaper (64 costs a quarter
+        of a batch of 256) and a little less optimal. Batches of unequal size or with weights are first drawn to
+        one size. ``None`` solves the whole batch.
+    resample
+        Draw pairs from the plan with replacement even where it is a permutation.
+    cost
+        A name or a function; see :func:`~gendyn.coupling.cost_matrix`.
+
+    Raises
+    ------
+    ValueError
+        If ``block`` is below 2 or the cost is not a known name or a function.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[0.0], [1.0]])
+    >>> i, j = ExactCoupling()(x, x.flip(0), generator=torch.Generator().manual_seed(0))
+    >>> i.tolist(), j.tolist()
+    ([0, 1], [1, 0])
+    """
+
+    def __init__(self, block: int | None = None, resample: bool = False, cost: Cost = "sqeuclidean") -> None:
+        if block is not None and block < 2:
+            raise ValueError(f"block must be at least 2 rows, or None for the whole batch; got {block}")
+        _check_reusable(cost)
+        self.block = block
+        self.resample = resample
+        self.cost = cost
+
+    def __call__(
+        self,
+        x0: ArrayLike,
+        x1: ArrayLike,
+        weights0: ArrayLike | None = None,
+        weights1: ArrayLike | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return index pairs; see :class:`Coupling`."""
+        first, second = check_samples(x0, x1)
+        n = max(len(first), len(second))
+        plain = weights0 is None and weights1 is None and len(first) == len(second)
+        if self.block is not None and n > self.block:
+            if plain:
+                rows, columns = (_shuffled(n, generator).to(first.device) for _ in range(2))
+            else:
+                a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
+                rows, columns = _draw(a, n, generator), _draw(b, n, generator)
+            return self._blocks(first, second, rows, columns, generator)
+        if plain:
+            return self._permutation(first, second, generator)
+        return exact_plan(first, second, weights0, weights1, self.cost).sample(n, generator)
+
+    def _permutation(self, x0: Tensor, x1: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Pair two batches of one size; with ``resample`` draw those pairs with replacement."""
+        partners = optimal_partners(x0, x1, self.cost)
+        rows = torch.arange(len(x0), device=x0.device)
+        if self.resample:
+            rows = torch.randint(len(x0), (len(x0),), generator=generator, device=generator.device).to(x0.device)
+        return rows, partners[rows]
+
+    def _blocks(
+        self, x0: Tensor, x1: Tensor, rows: Tensor, columns: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Pair rows and columns, given in random order, within consecutive blocks of nearly equal size."""
+        count = math.ceil(len(rows) / (self.block or len(rows)))
+        pairs = []
+        for some_rows, some_columns in zip(rows.tensor_split(count), columns.tensor_split(count), strict=True):
+            i, j = self._permutation(x0[some_rows], x1[some_columns], generator)
+            pairs.append((some_rows[i], some_columns[j]))
+        return torch.cat([i for i, _ in pairs]), torch.cat([j for _, j in pairs])
+
+    def __repr__(self) -> str:
+        return f"ExactCoupling(block={self.block}, resample={self.resample}, cost={_cost_name(self.cost)})"
+
+
+class EntropicCoupling:
+    r"""Entropic optimal transport between the batches; pairs are drawn from the plan.
+
+    Where sizes are equal and weights uniform every row of the first batch is used once and its partner drawn from
+    the conditional law of the plan; elsewhere pairs are drawn from the joint law.
+
+    Parameters
+    ----------
+    regularisation
+        :math:`\varepsilon`, in units of the cost; :math:`2 \sigma^2` with the squared cost makes the pairs those of a
+        Schroedinger bridge. ``None`` takes 5 % of the median cost of every batch.
+    cost
+        A name or a function; see :func:`~gendyn.coupling.cost_matrix`.
+    max_iterations, tolerance
+        See :func:`~gendyn.coupling.sinkhorn_plan`; looser here, for pairs are random anyway.
+
+    Raises
+    ------
+    ValueError
+        If the regularisation is not positive and finite, or the cost is not a known name or a function.
+
+    Examples
+    --------
+    >>> x = torch.linspace(0, 1, 5)[:, None]
+    >>> i, j = EntropicCoupling(0.1)(x, x, generator=torch.Generator().manual_seed(0))
+    >>> i.tolist()
+    [0, 1, 2, 3, 4]
+    """
+
+    def __init__(
+        self,
+        regularisation: float | None = None,
+        cost: Cost = "sqeuclidean",
+        *,
+        max_iterations: int = 1000,
+        tolerance: float = 1e-3,
+    ) -> None:
+        if regularisation is not None and not 0 < regularisation < math.inf:
+            raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
+        _check_reusable(cost)
+        self.regularisation = regularisation
+        self.cost = cost
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
+
+    def __call__(
+        self,
+        x0: ArrayLike,
+        x1: ArrayLike,
+        weights0: ArrayLike | None = None,
+        weights1: ArrayLike | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return index pairs; see :class:`Coupling`."""
+        first, second = check_samples(x0, x1)
+        costs = cost_matrix(first, second, self.cost)
+        strength = self.regularisation
+        if strength is None:
+            # Batches whose points all coincide cost nothing; any regularisation then gives the same plan.
+            strength = 0.05 * float(costs.abs().median()) or 1.0
+        plan = sinkhorn_plan(
+            first,
+            second,
+            strength,
+            weights0,
+            weights1,
+            cost=costs,
+            max_iterations=self.max_iterations,
+            tolerance=self.tolerance,
+        ).plan
+        if weights0 is None and weights1 is None and len(first) == len(second):
+            rows = torch.arange(len(first), device=first.device)
+            return rows, plan.given_rows(rows, generator)
+        return plan.sample(max(plan.shape), generator)
+
+    def __repr__(self) -> str:
+        return f"EntropicCoupling(regularisation={self.regularisation}, cost={_cost_name(self.cost)})"
+
+
+_COUPLINGS: dict[str, Callable[..., Coupling]] = {
+    "independent": IndependentCoupling,
+    "paired": PairedCoupling,
+    "ot": ExactCoupling,
+    "sinkhorn": EntropicCoupling,
+}
+
+
+def get_coupling(name: str, **options: Any) -> Coupling:
+    """Return a coupling by name, with its options.
+
+    Parameters
+    ----------
+    name
+        ``"independent"``, ``"paired"``, ``"ot"`` (:class:`ExactCoupling`) or ``"sinkhorn"``
+        (:class:`EntropicCoupling`).
+    **options
+        Of that class.
+
+    Raises
+    ------
+    ValueError
+        If there is no coupling of that name.
+    TypeError
+        If the coupling has no such option.
+
+    Examples
+    --------
+    >>> get_coupling("ot", block=64)
+    ExactCoupling(block=64, resample=False, cost='sqeuclidean')
+    """
+    if name not in _COUPLINGS:
+        raise ValueError(f"coupling must be one of {', '.join(_COUPLINGS)}; got {name!r}")
+    known = [p for p in inspect.signature(_COUPLINGS[name]).parameters if p not in ("args", "kwargs")]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        offered = f"it has {', '.join(known)}" if known else "it has none"
+        raise TypeError(f"the coupling {name!r} has no option {unknown[0]!r}; {offered}")
+    return _COUPLINGS[name](**options)
+
+
+def _check_reusable(cost: Cost) -> None:
+    """Refuse a cost that cannot serve one batch after another."""
+    if isinstance(cost, (Tensor, np.ndarray)):
+        raise ValueError(
+            "a coupling of mini-batches needs a cost by name or as a function, for every batch has its own matrix; "
+            "use exact_plan or sinkhorn_plan for one matrix"
+        )
+    if not callable(cost) and cost not in ("sqeuclidean", "euclidean"):
+        raise ValueError(f"cost must be 'sqeuclidean', 'euclidean' or a function; got {cost!r}")
+
+
+def _cost_name(cost: Cost) -> str:
+    return repr(cost) if isinstance(cost, str) else getattr(cost, "__name__", type(cost).__name__)
+
+
+def _shuffled(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(n, generator=generator, device=generator.device)
+
+
+def _draw(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw ``n`` rows in proportion to their weights, as evenly as whole numbers allow, in random order.
+
+    One uniform number shifts a comb of ``n`` teeth over the cumulative weights (systematic sampling): every row comes
+    up within one of its expected number of times, and in expectation exactly that often.
+    """
+    shift = torch.rand((), generator=generator, dtype=torch.float64, device=generator.device).to(weights.device)
+    cumulative = weights.cumsum(0)
+    teeth = (torch.arange(n, dtype=torch.float64, device=weights.device) + shift) / n
+    # A tooth at the very end must not fall on a trailing row without weight.
+    last = int(torch.nonzero(weights).max())
+    rows = torch.searchsorted(cumulative, teeth, right=True).clamp_(max=last)
+    return rows[_shuffled(n, generator).to(weights.device)]

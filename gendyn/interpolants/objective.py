@@ -1,0 +1,85 @@
+r"""The regression that flow matching is: a network against velocities of conditional paths.
+
+.. math:: L(\theta) = \mathbb{E}_{s \sim U(0, 1)}\, \mathbb{E}_{x_1, \dots, x_T} \mathbb{E}_z
+    \lVert v_\theta(s, x_s) - \dot x_s \rVert^2 , \qquad x_s = \textstyle\sum_k w_k(s) x_k + \sigma z .
+
+Its minimum over all functions is the conditional expectation :math:`\mathbb{E}[\dot x_s \mid x_s]`.
+The minimum value is not zero: it is the spread of velocities that meet at one point.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gendyn.interpolants.conditional_path import CardinalSpline
+from gendyn.interpolants.coupled_paths import CoupledPaths
+from gendyn.nn import VelocityNetwork
+from gendyn.randomness import torch_generator
+
+__all__ = ["FlowMatchingObjective"]
+
+
+class FlowMatchingObjective:
+    """The flow-matching loss of a velocity network on coupled populations, in scaled units.
+
+    Times are stratified over the batch (one in each of ``B`` equal cells), so that every batch sees
+    every gap between populations.
+
+    Parameters
+    ----------
+    module
+        The velocity network, called with times ``(B, 1)`` and positions ``(B, d)``.
+    spline
+        Cardinal weights over time scaled to ``[0, 1]``.
+    training
+        Coupled populations to learn from.
+    validation
+        Coupled populations that only watch.
+    sigma
+        Standard deviation of the noise around a conditional path.
+    batch_size
+        Tuples ``B`` per step.
+    """
+
+    def __init__(
+        self,
+        module: VelocityNetwork,
+        spline: CardinalSpline,
+        training: CoupledPaths,
+        *,
+        validation: CoupledPaths | None = None,
+        sigma: float,
+        batch_size: int,
+    ) -> None:
+        self.module = module
+        self.spline = spline
+        self.training = training
+        self.validation = validation
+        self.sigma = sigma
+        self.batch_size = batch_size
+
+    def loss(self, step: int, generator: torch.Generator) -> Tensor:
+        """Return the loss of one mini-batch; everything random comes from ``generator``."""
+        return self._error(self.training, self.batch_size, generator)
+
+    def validation_loss(self) -> float:
+        """Return the loss on the watching cells, with the same tuples, times and noise at every call."""
+        if self.validation is None:
+            raise ValueError("this objective has no validation cells: give it some, or do not ask for early stopping")
+        with torch.no_grad():
+            return float(self._error(self.validation, 4096, torch_generator(0, "validation")))
+
+    def _error(self, coupled: CoupledPaths, n: int, generator: torch.Generator) -> Tensor:
+        first = coupled.populations[0]
+        # Drawn where the generator lives, so that a fit on a GPU sees the numbers of a fit on a CPU.
+        rows = torch.randint(0, len(coupled), (n,), generator=generator)
+        offsets = torch.rand(n, generator=generator, dtype=torch.float64)
+        noise = torch.randn(n, first.shape[1], generator=generator, dtype=first.dtype).to(first.device)
+        s = ((torch.arange(n, dtype=torch.float64) + offsets) / n).to(first.device)
+        weights, derivatives = (w.to(first.dtype)[:, None] for w in self.spline(s))
+        points = coupled.points(rows)
+        position = torch.bmm(weights, points)[:, 0] + self.sigma * noise
+        velocity = torch.bmm(derivatives, points)[:, 0]
+        error: Tensor = self.module(s.to(first.dtype)[:, None], position) - velocity
+        return error.square().sum(1).mean()

@@ -1,0 +1,23 @@
+"""The training loop, and what every model of the package can do."""
+
+from gendyn.training.checkpoint import Checkpoint, fingerprint
+from gendyn.training.ema import WeightAverage
+from gendyn.training.estimator import Estimator, NotFittedError, read_model_header
+from gendyn.training.fit import FitResult, Objective, TrainingDiverged, ValidatedObjective, fit
+from gendyn.training.schedule import SCHEDULES, get_schedule
+
+__all__ = [
+    "SCHEDULES",
+    "Checkpoint",
+    "Estimator",
+    "FitResult",
+    "NotFittedError",
+    "Objective",
+    "TrainingDiverged",
+    "ValidatedObjective",
+    "WeightAverage",
+    "fingerprint",
+    "fit",
+    "get_schedule",
+    "read_model_header",
+]

@@ -1,0 +1,183 @@
+"""The contract of every system; a new one joins through the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gendyn.systems import SYSTEMS, System, get_system, simulate_paths, simulate_snapshots
+
+every_system = pytest.mark.parametrize("name", SYSTEMS)
+
+
+@every_system
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes_and_dtypes_follow_the_state(name, dtype):
+    system = get_system(name)
+    assert isinstance(system, System)
+    x = system.initial(7, seed=1, dtype=dtype)
+    assert x.shape == (7, system.dim)
+    assert x.dtype == dtype
+    assert len(system.names) == system.dim == len(set(system.names))
+    for t in (torch.zeros((), dtype=dtype), torch.zeros(7, 1, dtype=dtype)):
+        drift, diffusion = system.drift(t, x), system.diffusion(t, x)
+        assert drift.shape == (7, system.dim)
+        assert drift.dtype == diffusion.dtype == dtype
+        if system.noise_type == "additive":
+            assert diffusion.shape == (system.dim, system.noise_dim)
+        elif system.noise_type == "diagonal":
+            assert diffusion.shape == (7, system.dim)
+            assert system.noise_dim == system.dim
+        else:
+            assert system.noise_type == "none"
+            assert system.noise_dim == 0
+
+
+@every_system
+def test_times_increase_and_the_step_resolves_them(name):
+    system = get_system(name)
+    gaps = np.diff(system.times)
+    assert (gaps > 0).all()
+    assert 0 < system.time_step <= gaps.min()
+
+
+@every_system
+def test_start_states_depend_on_the_seed_alone(name):
+    system = get_system(name)
+    state = torch.random.get_rng_state()
+    first, again, double = (
+        system.initial(5, 3),
+        system.initial(5, 3),
+        system.initial(5, 3, dtype=torch.float64),
+    )
+    assert torch.equal(first, again)
+    torch.testing.assert_close(first, double.float())
+    assert torch.equal(torch.random.get_rng_state(), state)
+    if name != "geometric-brownian-motion":
+        assert not torch.equal(first, system.initial(5, 4))
+
+
+@every_system
+def test_systems_are_values(name):
+    assert get_system(name) == get_system(name)
+    assert hash(get_system(name)) == hash(get_system(name))
+    assert eval(repr(get_system(name)), {type(get_system(name)).__name__: SYSTEMS[name]}) == get_system(name)
+
+
+@every_system
+def test_diagonal_noise_is_diagonal_and_its_derivative_is_right(name):
+    system = get_system(name)
+    if system.noise_type != "diagonal":
+        pytest.skip("noise is not diagonal")
+    x = system.initial(4, seed=0, dtype=torch.float64) + 0.1
+    t = torch.zeros((), dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda y: system.diffusion(t, y), x)
+    per_row = torch.stack([jacobian[i, :, i, :] for i in range(4)])
+    expected = torch.diag_embed(system.diffusion_dx(t, x))
+    torch.testing.assert_close(per_row, expected)
+
+
+@every_system
+def test_drift_can_be_differentiated(name):
+    system = get_system(name)
+    x = system.initial(3, seed=0, dtype=torch.float64).requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda y: system.drift(torch.zeros((), dtype=torch.float64), y), x)
+
+
+@every_system
+def test_paths_stay_finite_and_repeat(name):
+    system = get_system(name)
+    times = [system.times[0], system.times[1], system.times[2]]
+    first, again = simulate_paths(system, times, n=6, seed=5), simulate_paths(system, times, n=6, seed=5)
+    assert torch.isfinite(first.values).all()
+    assert torch.equal(first.values, again.values)
+    assert first.names == system.names
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "error", "words"),
+    [
+        ("toggle", {}, ValueError, "there is no system 'toggle'; there are toggle-switch"),
+        ("lorenz63", {"sigma": 1.0}, ValueError, "lorenz63 has no parameter sigma; it has prandtl"),
+        ("lorenz63", {"prandtl": 0.0}, ValueError, "Lorenz63: prandtl must be positive; got 0.0"),
+        ("lotka-volterra", {"volatility": -1.0}, ValueError, "volatility must not be negative; got -1.0"),
+        ("lotka-volterra", {"growth": float("nan")}, ValueError, "growth must be finite; got nan"),
+        ("lotka-volterra", {"growth": "fast"}, TypeError, "growth must be a number; got str"),
+        ("toggle-switch", {"bias": 2.0}, ValueError, "bias must lie between -1 and 1; got 2.0"),
+        ("double-well", {"volatility": 0.0}, ValueError, "volatility must be positive"),
+        ("fitzhugh-nagumo", {"time_scale": -1.0}, ValueError, "time_scale must be positive"),
+        ("repressilator", {"hill": 0}, ValueError, "hill must be positive"),
+        ("geometric-brownian-motion", {"dim": 0}, ValueError, "dim must be at least 1; got 0"),
+        ("geometric-brownian-motion", {"dim": 1.5}, TypeError, "dim must be an integer; got float"),
+        ("geometric-brownian-motion", {"start": -1.0}, ValueError, "start must be positive"),
+        ("ornstein-uhlenbeck", {"rate": [1.0, 2.0], "mean": [0.0] * 3}, ValueError, "must have length 2"),
+        ("ornstein-uhlenbeck", {"rate": [[1.0, 2.0]]}, ValueError, "rate must be square"),
+        ("ornstein-uhlenbeck", {"rate": float("inf")}, ValueError, "rate must be finite"),
+        ("ornstein-uhlenbeck", {"rate": "quick"}, TypeError, "rate must be a number, a row of numbers"),
+        ("ornstein-uhlenbeck", {"mean": []}, ValueError, "mean is empty"),
+        ("ornstein-uhlenbeck", {"mean": [[0.0]]}, ValueError, "mean has 2 axes; give at most 1"),
+        (
+            "ornstein-uhlenbeck",
+            {"start_deviation": -1.0},
+            ValueError,
+            "start_deviation must be one number >= 0",
+        ),
+        ("ornstein-uhlenbeck", {"dim": -1}, ValueError, "dim must be at least 1; got -1"),
+    ],
+)
+def test_bad_parameters_have_a_sentence(name, parameters, error, words):
+    with pytest.raises(error, match=words):
+        get_system(name, **parameters)
+
+
+@every_system
+@pytest.mark.parametrize(
+    ("n", "error", "words"), [(0, ValueError, "at least 1"), (2.5, TypeError, "integer")]
+)
+def test_bad_numbers_of_states_have_a_sentence(name, n, error, words):
+    with pytest.raises(error, match=words):
+        get_system(name).initial(n)
+
+
+def test_snapshots_hold_fresh_cells_at_each_time():
+    system = replace(get_system("toggle-switch"), volatility=0.0)
+    snapshots = simulate_snapshots(system, [0.0, 1.0, 1.5], n=[5, 4, 3], seed=0, step=0.1)
+    assert snapshots.sizes == (5, 4, 3)
+    assert snapshots.times.tolist() == [0.0, 1.0, 1.5]
+    assert snapshots.names == ("gene 1", "gene 2")
+    # Without noise a row at 1.0 would reappear, moved on, at 1.5 if the same cell were measured twice.
+    moved = simulate_snapshots(system, [0.0, 1.5], n=[9, 3], seed=0, step=0.1)
+    torch.testing.assert_close(moved.samples[1], snapshots.samples[2], rtol=1e-4, atol=1e-5)
+
+
+def test_snapshots_may_begin_after_the_start():
+    early = simulate_snapshots(get_system("lotka-volterra"), [1.0], n=50, seed=0)
+    assert early.sizes == (50,)
+    assert early.samples[0][:, 0].mean() < 4.0  # 2.72 in the linear-noise approximation; 5.05 at the start
+
+
+@pytest.mark.parametrize(
+    ("times", "n", "error", "words"),
+    [
+        ([0.0, 2.0, 2.0], 3, ValueError, "times must increase strictly; got 2 after 2 at position 2"),
+        ([-1.0, 2.0], 3, ValueError, "times must not come before the start of the system at 0; got -1"),
+        ([], 3, ValueError, "one row of at least one number"),
+        ([[0.0, 1.0]], 3, ValueError, "one row of at least one number"),
+        ([0.0, float("nan")], 3, ValueError, "times must be finite; got nan"),
+        (["soon"], 3, TypeError, "times must be numbers"),
+        ([0.0, 1.0], [3], ValueError, r"n must be one number or one a time \(2\); got 1"),
+        ([0.0, 1.0], 0, ValueError, "n must be at least 1; got 0"),
+        ([0.0, 1.0], "many", TypeError, "n must be an integer; got str"),
+    ],
+)
+def test_bad_simulations_have_a_sentence(times, n, error, words):
+    with pytest.raises(error, match=words):
+        simulate_snapshots(get_system("lotka-volterra"), times, n=n)
+
+
+def test_only_systems_are_simulated():
+    with pytest.raises(TypeError, match=r"system must be one of gendyn\.systems; got str"):
+        simulate_snapshots("lotka-volterra")
