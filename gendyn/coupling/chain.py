@@ -12,6 +12,7 @@ the same law from whichever time it is written, so a path may start anywhere and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class PlanChain:
     def __init__(self, plans: Sequence[Plan]) -> None:
         if len(plans) == 0:
             raise ValueError("a chain needs at least one plan; got none")
-        for k, (plan, after) in enumerate(zip(plans[:-1], plans[1:], strict=True)):
+        for k, (plan, after) in enumerate(pairwise(plans)):
             if plan.shape[1] != after.shape[0]:
                 raise ValueError(
                     f"plan {k} ends at {plan.shape[1]} points and plan {k + 1} starts from {after.shape[0]}; "
@@ -67,7 +68,7 @@ class PlanChain:
             apart = 0.5 * float((plan.marginals[1] - after.marginals[0]).abs().sum())
             if apart > _LARGEST_DISAGREEMENT:
                 raise ValueError(
-                    f"plans {k} and {k + 1} differ by {apart:.2g} of the mass about the weights of the time they share; "
+                    f"plans {k} and {k + 1} differ by {apart:.2g} of the mass about the time they share; "
                     "solve both with the same weights"
                 )
         self.plans = tuple(plans)
@@ -213,7 +214,7 @@ def chain_minibatch(batches: Sequence[ArrayLike], coupling: Coupling, generator:
     if len(sizes) < 2 or len(set(sizes)) > 1:
         raise ValueError(f"at least two batches of one size are needed; got sizes {sizes}")
     path: list[Tensor] = []
-    for x0, x1 in zip(batches[:-1], batches[1:], strict=True):
+    for x0, x1 in pairwise(batches):
         i, j = coupling(x0, x1, generator=generator)
         rows = torch.arange(sizes[0], device=i.device)
         if len(i) != sizes[0] or not bool((i.sort().values == rows).all()):

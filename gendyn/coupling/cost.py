@@ -16,7 +16,16 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-__all__ = ["LARGEST_COST", "ArrayLike", "Cost", "CostFunction", "check_samples", "check_weights", "cost_matrix"]
+__all__ = [
+    "LARGEST_COST",
+    "ArrayLike",
+    "Cost",
+    "CostFunction",
+    "check_samples",
+    "check_weights",
+    "cost_matrix",
+    "is_uniform",
+]
 
 ArrayLike = Any
 """A tensor, or whatever ``torch.as_tensor`` reads as one."""
@@ -101,6 +110,17 @@ def check_weights(weights: ArrayLike | None, x: Tensor, name: str) -> Tensor:
     # Divided by the largest first, so that sums of very large or very small weights stay in range.
     w = w / largest
     return w / w.sum()
+
+
+def is_uniform(weights: Tensor) -> bool:
+    """Whether normalised weights are all equal, up to rounding.
+
+    Examples
+    --------
+    >>> is_uniform(torch.tensor([0.5, 0.5])), is_uniform(torch.tensor([0.4, 0.6]))
+    (True, False)
+    """
+    return bool((weights.max() - weights.min()) * len(weights) < 1e-12)
 
 
 def cost_matrix(x0: ArrayLike, x1: ArrayLike, cost: Cost = "sqeuclidean") -> Tensor:

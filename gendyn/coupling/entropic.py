@@ -32,6 +32,9 @@ from gendyn.coupling.plan import Plan
 
 __all__ = ["EntropicPlan", "sinkhorn_plan"]
 
+_LEAST_REGULARISATION = 1e-10
+"""Fraction of the spread of the costs below which float64 no longer tells the exponents apart."""
+
 _ANNEALING = 4.0
 """Factor between the regularisations of consecutive stages."""
 
@@ -134,6 +137,12 @@ def sinkhorn_plan(
     first, second = check_samples(x0, x1)
     a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
     costs = cost_matrix(first, second, cost)
+    spread = float(costs.max() - costs.min())
+    if epsilon < _LEAST_REGULARISATION * spread:
+        raise ValueError(
+            f"regularisation must be at least {_LEAST_REGULARISATION * spread:.2g}, {_LEAST_REGULARISATION:g} of the "
+            f"spread of the costs; got {epsilon:g}: use exact_plan where it should vanish"
+        )
     f, g = _start(potentials, a, b)
     # A point without weight has no part in the iteration; its potential follows from the others at the end.
     rows, columns = a > 0, b > 0
@@ -142,7 +151,7 @@ def sinkhorn_plan(
     inner_f, inner_g = f[rows], g[columns]
     iterations = 0
     if potentials is None:
-        for stage in _stages(float(problem.costs.max() - problem.costs.min()), epsilon):
+        for stage in _stages(spread, epsilon):
             inner_f, inner_g, used = problem.alternate(inner_f, inner_g, stage, 0.05, _ANNEALING_ITERATIONS)
             iterations += used
     inner_f, inner_g, used = problem.alternate(inner_f, inner_g, epsilon, tolerance, max_iterations)
@@ -173,8 +182,8 @@ class _Problem:
 
     def mass(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         """Return :math:`a_i b_j e^{(f_i + g_j - c_ij) / epsilon}`."""
-        exponent = (f / epsilon + self.a.log())[:, None] - self.costs / epsilon
-        return exponent.add_(g / epsilon + self.b.log()).exp_()
+        exponent = f[:, None] - self.costs
+        return exponent.add_(g).div_(epsilon).add_(self.a.log()[:, None]).add_(self.b.log()).exp_()
 
     def alternate(
         self, f: Tensor, g: Tensor, epsilon: float, tolerance: float, max_iterations: int
@@ -186,7 +195,7 @@ class _Problem:
             g = _soft_minimum((self.costs - f[:, None]).T, self.a, epsilon)
             used += 1
             # Subnormal numbers slow a product down tenfold and weigh nothing.
-            kernel = torch.nn.functional.threshold_(self.mass(f, g, epsilon), 1e-290, 0.0)
+            kernel = torch.threshold_(self.mass(f, g, epsilon), 1e-290, 0.0)
             u, v, more, converged = self._scale(kernel, tolerance, max_iterations - used)
             f, g, used = f + epsilon * u.log(), g + epsilon * v.log(), used + more
             if converged:
@@ -234,8 +243,8 @@ def _stages(spread: float, epsilon: float) -> list[float]:
 
 
 def _soft_minimum(shifted: Tensor, weights: Tensor, epsilon: float) -> Tensor:
-    """Return :math:`-epsilon log sum_j w_j e^{-s_ij / epsilon}` of every row of ``s``."""
-    return -epsilon * torch.logsumexp(weights.log() - shifted / epsilon, dim=1)
+    """Return :math:`-epsilon log sum_j w_j e^{-s_ij / epsilon}` of every row of ``s``, which is overwritten."""
+    return -epsilon * torch.logsumexp(shifted.div_(-epsilon).add_(weights.log()), dim=1)
 
 
 def _sparse(mass: Tensor, problem: _Problem, rows: Tensor, columns: Tensor) -> Plan:

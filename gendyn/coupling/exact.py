@@ -21,7 +21,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix
+from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix, is_uniform
 from gendyn.coupling.plan import Plan
 
 __all__ = ["TransportError", "exact_plan", "optimal_partners"]
@@ -94,7 +94,7 @@ def exact_plan(
     first, second = check_samples(x0, x1)
     n0, n1 = len(first), len(second)
     a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
-    uniform = _is_uniform(a) and _is_uniform(b)
+    uniform = is_uniform(a) and is_uniform(b)
     if uniform and n0 == n1:
         columns = optimal_partners(first, second, cost, max_iterations=max_iterations)
         return Plan(torch.arange(n0, device=columns.device), columns, torch.ones(n0, device=columns.device), (n0, n1))
@@ -131,10 +131,6 @@ def optimal_partners(x0: Tensor, x1: Tensor, cost: Cost = "sqeuclidean", *, max_
     else:
         columns = _simplex(costs.cpu().numpy(), np.ones(n), np.ones(n), max_iterations)[1]
     return torch.from_numpy(np.asarray(columns, dtype=np.int64)).to(costs.device)
-
-
-def _is_uniform(weights: Tensor) -> bool:
-    return bool((weights.max() - weights.min()) * len(weights) < 1e-12)
 
 
 def _is_line(x: Tensor, cost: Cost) -> bool:

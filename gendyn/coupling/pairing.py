@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix
+from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix, is_uniform
 from gendyn.coupling.entropic import sinkhorn_plan
 from gendyn.coupling.exact import exact_plan, optimal_partners
 
@@ -79,10 +79,10 @@ class IndependentCoupling:
     ) -> tuple[Tensor, Tensor]:
         """Return index pairs; see :class:`Coupling`."""
         first, second = check_samples(x0, x1)
-        n = max(len(first), len(second))
-        if weights0 is None and weights1 is None and len(first) == len(second):
-            return torch.arange(n, device=first.device), _shuffled(n, generator).to(first.device)
         a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
+        n = max(len(first), len(second))
+        if _is_plain(a, b):
+            return torch.arange(n, device=first.device), _shuffled(n, generator).to(first.device)
         return _draw(a, n, generator), _draw(b, n, generator)
 
     def __repr__(self) -> str:
@@ -119,13 +119,10 @@ class PairedCoupling:
         n = len(first)
         if n != len(second):
             raise ValueError(f"paired batches must have equal sizes; got {n} and {len(second)}")
-        if weights0 is None and weights1 is None:
-            rows = torch.arange(n, device=first.device)
-            return rows, rows.clone()
         a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
         if not torch.allclose(a, b, rtol=1e-6, atol=0.0):
             raise ValueError("paired batches must have equal weights: row i of both is one pair")
-        rows = _draw(a, n, generator)
+        rows = torch.arange(n, device=first.device) if is_uniform(a) else _draw(a, n, generator)
         return rows, rows.clone()
 
     def __repr__(self) -> str:
@@ -178,18 +175,18 @@ class ExactCoupling:
     ) -> tuple[Tensor, Tensor]:
         """Return index pairs; see :class:`Coupling`."""
         first, second = check_samples(x0, x1)
+        a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
         n = max(len(first), len(second))
-        plain = weights0 is None and weights1 is None and len(first) == len(second)
+        plain = _is_plain(a, b)
         if self.block is not None and n > self.block:
             if plain:
                 rows, columns = (_shuffled(n, generator).to(first.device) for _ in range(2))
             else:
-                a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
                 rows, columns = _draw(a, n, generator), _draw(b, n, generator)
             return self._blocks(first, second, rows, columns, generator)
         if plain:
             return self._permutation(first, second, generator)
-        return exact_plan(first, second, weights0, weights1, self.cost).sample(n, generator)
+        return exact_plan(first, second, a, b, self.cost).sample(n, generator)
 
     def _permutation(self, x0: Tensor, x1: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Pair two batches of one size; with ``resample`` draw those pairs with replacement."""
@@ -270,6 +267,7 @@ class EntropicCoupling:
     ) -> tuple[Tensor, Tensor]:
         """Return index pairs; see :class:`Coupling`."""
         first, second = check_samples(x0, x1)
+        a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
         costs = cost_matrix(first, second, self.cost)
         strength = self.regularisation
         if strength is None:
@@ -279,13 +277,13 @@ class EntropicCoupling:
             first,
             second,
             strength,
-            weights0,
-            weights1,
+            a,
+            b,
             cost=costs,
             max_iterations=self.max_iterations,
             tolerance=self.tolerance,
         ).plan
-        if weights0 is None and weights1 is None and len(first) == len(second):
+        if _is_plain(a, b):
             rows = torch.arange(len(first), device=first.device)
             return rows, plan.given_rows(rows, generator)
         return plan.sample(max(plan.shape), generator)
@@ -348,6 +346,11 @@ def _check_reusable(cost: Cost) -> None:
 
 def _cost_name(cost: Cost) -> str:
     return repr(cost) if isinstance(cost, str) else getattr(cost, "__name__", type(cost).__name__)
+
+
+def _is_plain(a: Tensor, b: Tensor) -> bool:
+    """Whether two batches have one size and uniform weights: a permutation then pairs them."""
+    return len(a) == len(b) and is_uniform(a) and is_uniform(b)
 
 
 def _shuffled(n: int, generator: torch.Generator) -> Tensor:

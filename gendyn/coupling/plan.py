@@ -98,8 +98,10 @@ class Plan:
         dense = torch.as_tensor(matrix)
         if dense.ndim != 2 or 0 in dense.shape:
             raise ValueError(f"matrix must have shape (n0, n1); got {tuple(dense.shape)}")
-        rows, columns = torch.nonzero(torch.ones_like(dense, dtype=torch.bool), as_tuple=True)
-        return cls(rows, columns, dense.flatten(), (dense.shape[0], dense.shape[1]))
+        rows, columns = torch.nonzero(dense, as_tuple=True)
+        if len(rows) == 0:
+            raise ValueError("the mass of a plan must be finite and not negative, and some of it positive")
+        return cls(rows, columns, dense[rows, columns], (dense.shape[0], dense.shape[1]))
 
     def __len__(self) -> int:
         return len(self.mass)
@@ -253,11 +255,12 @@ class Plan:
         if bool((first == last).any()):
             k = int(given[first == last][0])
             raise ValueError(
-                f"point {k} has no mass in this plan and so nowhere to go; draw points that have weight, or leave it out"
+                f"point {k} has no mass in this plan and so nowhere to go; draw from points that have weight"
             )
         # Row r owns [rank, rank + 1) of the cumulative sums; rounding at its ends may not leave its atoms.
         atoms = torch.searchsorted(cumulative, rank[given] + self._uniform(len(given), seed), right=True)
-        return self.columns[torch.minimum(torch.maximum(atoms, first), last - 1)]
+        drawn: Tensor = self.columns[torch.minimum(torch.maximum(atoms, first), last - 1)]
+        return drawn
 
     def given_columns(self, columns: ArrayLike, seed: Seed = 0) -> Tensor:
         r"""Draw one row for each given column from :math:`P_{ij} / b_j`; see :meth:`given_rows`.
@@ -332,7 +335,8 @@ class Plan:
 
     def _uniform(self, n: int, seed: Seed) -> Tensor:
         generator = seed if isinstance(seed, torch.Generator) else torch_generator(seed, "plan")
-        return torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device).to(self.mass.device)
+        uniform: Tensor = torch.rand(n, generator=generator, dtype=torch.float64, device=generator.device)
+        return uniform.to(self.mass.device)
 
 
 def _check_indices(index: Tensor, size: int, name: str) -> None:
