@@ -1,1 +1,35 @@
-"""gendyn: learn a stochastic process from data, run it, and know how far to trust it."""
+"""gendyn: learn a stochastic process from data, run it, and know how far to trust it.
+
+data -> model.fit(data) -> process -> sample(process, x0, times) -> paths -> evaluate(paths, data)
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from gendyn import datasets, plotting, systems
+from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
+from gendyn.evaluation import evaluate, leave_one_out
+from gendyn.interpolants import FlowMatching
+from gendyn.models import load
+from gendyn.sampling import sample
+
+try:
+    __version__ = version("gendyn")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "unknown"
+
+__all__ = [
+    "Cohort",
+    "FlowMatching",
+    "Paths",
+    "Snapshots",
+    "__version__",
+    "datasets",
+    "evaluate",
+    "leave_one_out",
+    "load",
+    "plotting",
+    "read_paths",
+    "read_snapshots",
+    "sample",
+    "systems",
+]

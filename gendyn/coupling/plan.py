@@ -313,7 +313,7 @@ class Plan:
     @cached_property
     def _cumulative(self) -> Tensor:
         """Cumulative masses of the atoms; the last is exactly 1, above every uniform number."""
-        cumulative = self.mass.cumsum(0).clamp_(max=1.0)
+        cumulative: Tensor = self.mass.cumsum(0).clamp_(max=1.0)
         cumulative[-1] = 1.0
         return cumulative
 

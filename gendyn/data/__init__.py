@@ -2,8 +2,10 @@
 
 from gendyn.data.files import atomic_path, read_header, read_tensors, write_tensors
 from gendyn.data.paths import Paths
+from gendyn.data.readers import read_paths, read_snapshots
 from gendyn.data.scaling import Scaling
 from gendyn.data.snapshots import Cohort, Snapshots
+from gendyn.data.time_labels import parse_times
 
 __all__ = [
     "Cohort",
@@ -11,7 +13,10 @@ __all__ = [
     "Scaling",
     "Snapshots",
     "atomic_path",
+    "parse_times",
     "read_header",
+    "read_paths",
+    "read_snapshots",
     "read_tensors",
     "write_tensors",
 ]

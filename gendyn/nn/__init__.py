@@ -1,15 +1,19 @@
-"""Small networks, seeded: perceptrons, features of time, fields on space and time."""
+"""Small networks, seeded: perceptrons, features of time and space, fields."""
 
-from gendyn.nn.mlp import ACTIVATIONS, MLP, LipSwish, get_activation
+from gendyn.nn.activation import ACTIVATIONS, LipSwish, get_activation
+from gendyn.nn.field import EnergyNetwork, FieldInput, VelocityNetwork
+from gendyn.nn.mlp import MLP, seeded_linear
 from gendyn.nn.time_features import FourierFeatures, SinusoidalTime
-from gendyn.nn.velocity import VelocityNetwork
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
+    "EnergyNetwork",
+    "FieldInput",
     "FourierFeatures",
     "LipSwish",
     "SinusoidalTime",
     "VelocityNetwork",
     "get_activation",
+    "seeded_linear",
 ]

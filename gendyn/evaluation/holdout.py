@@ -1,0 +1,380 @@
+r"""Hold one time out, learn from the others, predict it.
+
+Next to every learned row stand the rows that need no learning and the floor (two random halves of the held-out
+population). Two protocols:
+
+``published``
+    As tables in the literature are made: scaling from all rows, the held-out ones too; ordinal times 0, 1, 2, ...;
+    every row of the previous time pushed to the hole; metrics against every row there.
+``clean``
+    Scaling from the training times alone, real times, predictions both from the previous time (restart) and from the
+    first (rollout), and the skill
+
+    .. math:: S = \frac{B - M}{B - F}
+
+    of a method's distance :math:`M` between that of the OT interpolant :math:`B` and the floor :math:`F`, all three at
+    equal sizes :math:`\lfloor n/2 \rfloor`: 0 is as good as transport without learning, 1 is perfect, below 0 is worse.
+    Its interval is a paired bootstrap over the held-out rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from gendyn.data import Paths, Scaling, Snapshots
+from gendyn.evaluation.baselines import Prediction, neighbours, training_free_rows
+from gendyn.evaluation.distances import energy_value, mmd_value, sliced_wasserstein_value, wasserstein_value
+from gendyn.evaluation.report import LeaveOneOutReport
+from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
+
+__all__ = ["leave_one_out"]
+
+Protocol = Literal["clean", "published"]
+Method = Any
+"""An unfitted estimator, or ``callable(train, previous_time, hole, seed) -> (n, d)`` or ``-> (samples, weights)``."""
+
+_EXACT_SIZE = 5000
+_DRAWS = 5
+_RESAMPLES = 200
+_RESAMPLE_SIZE = 500
+
+
+def leave_one_out(
+    snapshots: Snapshots,
+    methods: Mapping[str, Method],
+    protocol: Protocol = "clean",
+    *,
+    scale: Literal["whiten", "global", "none"] = "global",
+    times: Sequence[float] | None = None,
+    seed: Seed = 0,
+    n_seeds: int = 1,
+    progress: bool = False,
+) -> LeaveOneOutReport:
+    """Predict each held-out time from the others and compare with what needs no learning.
+
+    Parameters
+    ----------
+    snapshots
+        Populations at three times or more.
+    methods
+        Unfitted estimators by name (cloned for every hole and seed), or callables
+        ``(train, previous_time, hole, seed) -> samples`` or ``(samples, weights)``.
+    protocol
+        ``"clean"`` or ``"published"``, see the module's text.
+    scale
+        Scaling of the space in which models are fitted and distances taken.
+    times
+        Times to hold out, one at a time; by default all but the first and the last.
+    seed, n_seeds
+        Root of the randomness, and how many fits of every method; values are their means, spread as ``seed_deviation``.
+    progress
+        Show a progress bar over holes and methods.
+
+    Returns
+    -------
+    LeaveOneOutReport
+        ``.table`` holds a row per method, hole and metric; printing it gives the pivoted comparison.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three times, a hole is not an inner time, or an option is unknown.
+    TypeError
+        If a method is neither an estimator nor callable.
+
+    Examples
+    --------
+    >>> x = torch.randn(3, 60, 2, generator=torch.Generator().manual_seed(0))
+    >>> data = Snapshots([0.0, 1.0, 2.0], [x[0], x[1] + 4.0, x[2]])
+    >>> report = leave_one_out(data, {"stay": lambda train, previous, hole, seed: train.population(previous)})
+    >>> table = report.table
+    >>> value = table[(table.row == "stay") & (table.metric == "W1")].value.iloc[0]
+    >>> floor = table[(table.row == "floor") & (table.metric == "W1")].value.iloc[0]
+    >>> bool(value > 2 * floor)
+    True
+    """
+    holes = _check(snapshots, methods, protocol, scale, times, n_seeds)
+    root = as_seed(seed)
+    work = _ordinal(snapshots) if protocol == "published" else snapshots
+    positions = [snapshots.index(t) for t in holes]
+    rows: list[dict[str, Any]] = []
+    with tqdm(total=len(holes) * (len(methods) + 1), disable=not progress, desc="leave one out") as bar:
+        for position in positions:
+            hole = float(work.times[position])
+            named = float(snapshots.times[position])
+            train = work.without([hole])
+            scaling = Scaling.fit(work if protocol == "published" else train, scale)
+            fold = _Fold(_scaled(train, scaling), hole, _scaled(work.only([hole]), scaling), protocol, derive_seed(root, position))
+            began = time.perf_counter()
+            baselines = training_free_rows(fold.train, hole, 0.5 if protocol == "published" else None)
+            fold.reference = baselines["OT interpolant"]
+            for name, prediction in baselines.items():
+                rows += fold.rows(name, "baseline", "restart", named, [prediction], time.perf_counter() - began)
+                began = time.perf_counter()
+            rows += fold.floor_rows(named)
+            bar.update(1)
+            for name, method in methods.items():
+                rows += _method_rows(fold, name, method, named, root, n_seeds)
+                bar.update(1)
+    table = pd.DataFrame(rows)
+    return LeaveOneOutReport(_with_means(table), protocol=protocol, scale=scale, seed=root)
+
+
+def _method_rows(fold: _Fold, name: str, method: Method, named: float, root: int, n_seeds: int) -> list[dict[str, Any]]:
+    """Fit a method on a fold with every seed and measure its predictions from each start."""
+    predictions: dict[str, list[Prediction]] = {}
+    began = time.perf_counter()
+    for repeat in range(n_seeds):
+        seed = derive_seed(root, "fit", repeat) % 2**31
+        for start, prediction in _predict(fold, name, method, seed).items():
+            predictions.setdefault(start, []).append(prediction)
+    seconds = (time.perf_counter() - began) / n_seeds
+    rows = []
+    for start, found in predictions.items():
+        rows += fold.rows(name, "method", start, named, found, seconds)
+    return rows
+
+
+def _predict(fold: _Fold, name: str, method: Method, seed: int) -> dict[str, Prediction]:
+    """Return predictions of the hole by start: from the previous time, and in the clean protocol from the first."""
+    previous, _ = neighbours(fold.train, fold.hole)
+    first = float(fold.train.times[0])
+    try:
+        if hasattr(method, "fit"):
+            model = method.clone().fit(fold.train, seed=seed, progress=False)
+            result = {"restart": _pushed(model, fold.train, previous, fold.hole, seed)}
+            if fold.protocol == "clean":
+                same = previous == first
+                result["rollout"] = result["restart"] if same else _pushed(model, fold.train, first, fold.hole, seed)
+            return result
+        output = method(fold.train, previous, fold.hole, seed)
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        raise type(error)(f"method {name!r} failed with time {fold.hole:g} held out: {error}") from error
+    samples, weights = output if isinstance(output, tuple) else (output, None)
+    samples = torch.as_tensor(samples)
+    if samples.ndim != 2 or samples.shape[1] != fold.train.dim:
+        raise ValueError(f"method {name!r} must return samples (n, {fold.train.dim}); got {tuple(samples.shape)}")
+    return {"restart": Prediction(samples, None if weights is None else torch.as_tensor(weights))}
+
+
+def _pushed(model: Any, train: Snapshots, start: float, hole: float, seed: int) -> Prediction:
+    """Push every row of one population to the hole."""
+    paths: Paths = model.sample(train.population(start), [start, hole], seed=seed)
+    weights = None if train.weights is None else train.mass(start)
+    return Prediction(paths.values[:, -1], weights)
+
+
+@dataclass
+class _Fold:
+    """One hole: what is learned from, what is to be met, and the yardsticks."""
+
+    train: Snapshots
+    hole: float
+    truth: Snapshots
+    protocol: str
+    seed: int
+    reference: Prediction | None = None
+
+    def __post_init__(self) -> None:
+        self.real = self.truth.samples[0]
+        self.real_weights = None if self.truth.weights is None else self.truth.mass(self.hole)
+        rng = numpy_generator(self.seed, "halves")
+        self.half = max(1, len(self.real) // 2)
+        self.halves = [rng.permutation(len(self.real)) for _ in range(_DRAWS)]
+        self._cache: dict[str, Any] = {}
+
+    def rows(
+        self, name: str, kind: str, start: str, named: float, predictions: Sequence[Prediction], seconds: float
+    ) -> list[dict[str, Any]]:
+        """Return the table rows of one prediction (or one per seed)."""
+        found = [self._measure(prediction) for prediction in predictions]
+        skills = [self._skill(prediction) for prediction in predictions] if self.protocol == "clean" else []
+        rows = []
+        for metric in found[0]:
+            values = np.array([f[metric] for f in found])
+            row: dict[str, Any] = {
+                "row": name,
+                "kind": kind,
+                "start": start,
+                "hole": named,
+                "metric": metric,
+                "value": float(values.mean()),
+                "seed_deviation": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+                "n_real": len(self.real),
+                "n_generated": len(predictions[0].samples),
+                "seconds": seconds,
+            }
+            if metric == "W1" and skills:
+                row |= {key: float(np.mean([s[key] for s in skills])) for key in skills[0]}
+            rows.append(row)
+        return rows
+
+    def floor_rows(self, named: float) -> list[dict[str, Any]]:
+        """Return the rows of the floor: two random halves of the truth."""
+        order = self.halves[0]
+        one, two = self.real[order[: self.half]], self.real[order[self.half : 2 * self.half]]
+        if len(two) == 0:
+            return []
+        values = self._metrics(one, two, None, None)
+        base = {"row": "floor", "kind": "floor", "start": "", "hole": named, "seed_deviation": np.nan, "seconds": 0.0}
+        rows = []
+        for metric, value in values.items():
+            row = base | {"metric": metric, "value": value, "n_real": len(one), "n_generated": len(two)}
+            if metric == "W1" and self.protocol == "clean":
+                row |= {"skill": 1.0, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": self._floor()}
+            rows.append(row)
+        return rows
+
+    def _measure(self, prediction: Prediction) -> dict[str, float]:
+        return self._metrics(self.real, prediction.samples, self.real_weights, prediction.weights)
+
+    def _metrics(self, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> dict[str, float]:
+        values = {}
+        if max(len(x), len(y)) <= 2 * _EXACT_SIZE:
+            values["W1"] = wasserstein_value(x, y, weights_real=a, weights_generated=b)
+        else:
+            values["W1"] = wasserstein_value(*_thin(x, y, a, b, self.seed))
+            values["sliced W2"] = sliced_wasserstein_value(x, y, weights_real=a, weights_generated=b, seed=self.seed)
+        if self.protocol == "clean":
+            values["energy distance"] = energy_value(x, y, weights_real=a, weights_generated=b)
+            values["MMD^2"] = mmd_value(x, y, weights_real=a, weights_generated=b, seed=self.seed)
+        return values
+
+    def _at_half(self, prediction: Prediction, size: int | None = None) -> float:
+        """Return the mean W1 over draws of ``n // 2`` predicted points against ``n // 2`` true ones."""
+        values = []
+        for draw, order in enumerate(self.halves):
+            predicted = _draw(prediction, self.half, derive_seed(self.seed, "predicted", draw))
+            values.append(wasserstein_value(self.real[order[: self.half]], predicted))
+        return float(np.mean(values))
+
+    def _floor(self) -> float:
+        """Return the mean W1 between random halves of the truth."""
+        if "floor" not in self._cache:
+            values = [
+                wasserstein_value(self.real[o[: self.half]], self.real[o[self.half : 2 * self.half]]) for o in self.halves
+            ]
+            self._cache["floor"] = float(np.mean(values))
+        return float(self._cache["floor"])
+
+    def _skill(self, prediction: Prediction) -> dict[str, float]:
+        """Return the skill against the OT interpolant, and the interval of a paired bootstrap over the truth."""
+        if self.reference is None or 2 * self.half > len(self.real):
+            return {"skill": np.nan, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": np.nan}
+        if "reference" not in self._cache:
+            self._cache["reference"] = self._at_half(self.reference)
+            self._cache["reference draws"] = self._resampled(self.reference)
+        b, floor = self._cache["reference"], self._floor()
+        if prediction is self.reference:
+            return {"skill": 0.0, "skill_low": 0.0, "skill_high": 0.0, "value_at_half": b}
+        m = self._at_half(prediction)
+        gap = b - floor
+        if not gap > 0:  # the yardstick is at the floor already: there is no room for skill
+            return {"skill": np.nan, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": m}
+        skill = (b - m) / gap
+        # Small resamples carry more bias than the whole, but the same to both rows: only their difference is used,
+        # its spread shrunk to the full size.
+        differences = self._cache["reference draws"] - self._resampled(prediction)
+        shrink = np.sqrt(min(_RESAMPLE_SIZE, len(self.real)) / len(self.real))
+        reach = 1.96 * float(differences.std(ddof=1)) * shrink / abs(gap)
+        return {"skill": skill, "skill_low": skill - reach, "skill_high": skill + reach, "value_at_half": m}
+
+    def _resampled(self, prediction: Prediction) -> np.ndarray[Any, Any]:
+        """Return W1 on resamples of the truth; the same resamples for every prediction."""
+        size = min(_RESAMPLE_SIZE, len(self.real))
+        rng = numpy_generator(self.seed, "bootstrap")
+        values = np.empty(_RESAMPLES)
+        for k in range(_RESAMPLES):
+            rows = rng.integers(0, len(self.real), size)
+            values[k] = wasserstein_value(self.real[rows], _draw(prediction, size, derive_seed(self.seed, "resample", k)))
+        return values
+
+
+def _draw(prediction: Prediction, n: int, seed: int) -> Tensor:
+    """Draw ``n`` predicted points: without replacement where weights are uniform and there are enough."""
+    rng = numpy_generator(seed, "draw")
+    size = len(prediction.samples)
+    if prediction.weights is None:
+        rows = rng.choice(size, n, replace=n > size)
+    else:
+        p = prediction.weights.detach().cpu().numpy().astype(np.float64)
+        rows = rng.choice(size, n, p=p / p.sum())
+    return prediction.samples[torch.from_numpy(rows)]
+
+
+def _thin(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw at most as many points of each side as exact transport takes."""
+    return tuple(
+        _draw(Prediction(z, w), min(len(z), _EXACT_SIZE), derive_seed(seed, "thin", k)) for k, (z, w) in enumerate(((x, a), (y, b)))
+    )  # type: ignore[return-value]
+
+
+def _check(
+    snapshots: Snapshots,
+    methods: Mapping[str, Method],
+    protocol: str,
+    scale: str,
+    times: Sequence[float] | None,
+    n_seeds: int,
+) -> list[float]:
+    if not isinstance(snapshots, Snapshots):
+        raise TypeError(f"leave_one_out needs gendyn.Snapshots; got {type(snapshots).__name__}")
+    if len(snapshots) < 3:
+        raise ValueError(f"leaving one time out needs at least three times; got {len(snapshots)}")
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"protocol must be 'clean' or 'published'; got {protocol!r}")
+    if scale not in ("whiten", "global", "none"):
+        raise ValueError(f"scale must be 'whiten', 'global' or 'none'; got {scale!r}")
+    if n_seeds < 1:
+        raise ValueError(f"n_seeds must be at least 1; got {n_seeds}")
+    if not isinstance(methods, Mapping):
+        raise TypeError(f"methods must be a mapping of names to estimators; got {type(methods).__name__}")
+    for name, method in methods.items():
+        if isinstance(method, type) or not (hasattr(method, "fit") or callable(method)):
+            raise TypeError(f"method {name!r} must be an unfitted estimator or a callable; got {method!r}")
+    inner = snapshots.times[1:-1].tolist()
+    holes = inner if times is None else [float(snapshots.times[snapshots.index(t)]) for t in times]
+    outside = [t for t in holes if t not in inner]
+    if outside or not holes:
+        raise ValueError(
+            f"only inner times can be held out ({', '.join(f'{t:g}' for t in inner)}); got {outside[0] if outside else 'none'}"
+        )
+    return holes
+
+
+def _ordinal(snapshots: Snapshots) -> Snapshots:
+    """Return the same populations at times 0, 1, 2, ..."""
+    return Snapshots(range(len(snapshots)), snapshots.samples, snapshots.weights, names=snapshots.names)
+
+
+def _scaled(snapshots: Snapshots, scaling: Scaling) -> Snapshots:
+    return snapshots.with_samples([scaling.transform(x) for x in snapshots.samples])
+
+
+def _with_means(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the mean over holes of every row and metric, with hole NaN."""
+    for column in ("skill", "skill_low", "skill_high", "value_at_half"):
+        if column not in table:
+            table[column] = np.nan
+    groups = table.groupby(["row", "kind", "start", "metric"], sort=False)
+    means = groups[["value", "seed_deviation", "skill", "value_at_half", "seconds"]].mean().reset_index()
+    # Holes are independent given the method: variances of their means add.
+    counts = groups.size().to_numpy()
+    reach = (table["skill_high"] - table["skill_low"]) / 2
+    squares = reach.pow(2).groupby([table[c] for c in ("row", "kind", "start", "metric")], sort=False).sum(min_count=1)
+    total = np.sqrt(squares.to_numpy()) / counts
+    means["skill_low"], means["skill_high"] = means["skill"] - total, means["skill"] + total
+    means["hole"] = np.nan
+    return pd.concat([table, means], ignore_index=True)
+
+
+Predictor = Callable[[Snapshots, float, float, int], Any]

@@ -1,0 +1,158 @@
+"""Pictures of populations: by time, and generated beside real."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from scipy.stats import gaussian_kde
+
+from gendyn.data import Snapshots
+from gendyn.plotting.projection import Projection, thin
+from gendyn.plotting.style import GENERATED, MUTED, REAL, axes, figure_of, style, time_colours
+
+__all__ = ["marginals", "populations", "snapshots"]
+
+
+def snapshots(
+    data: Snapshots,
+    *,
+    ax: Axes | None = None,
+    dims: tuple[int, int] | None = None,
+    max_points: int = 3000,
+    colourbar: bool = True,
+) -> Axes:
+    """Draw populations, coloured by time; more than two features are shown in principal components.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ax = snapshots(Snapshots([0.0, 1.0], [torch.zeros(3, 2), torch.ones(3, 2)]))
+    >>> len(ax.collections)
+    2
+    """
+    ax = axes(ax)
+    times = data.times.tolist()
+    colours, norm = time_colours(times)
+    projection = Projection(data, dims)
+    with style():
+        for t, x in zip(times, data.samples, strict=True):
+            points = projection(thin(x, max_points))
+            if data.dim == 1:
+                _density(ax, points[:, 0], colours(norm(t)), label=f"t = {t:g}")
+            else:
+                ax.scatter(
+                    points[:, 0], points[:, 1], s=_size(len(points)), color=colours(norm(t)), alpha=0.55, linewidths=0, rasterized=True
+                )
+        _label(ax, projection)
+        if colourbar and len(times) > 1:
+            bar = figure_of(ax).colorbar(ScalarMappable(norm, colours), ax=ax, shrink=0.7, pad=0.02)
+            bar.set_label("time")
+            bar.outline.set_visible(False)  # type: ignore[operator]
+    return ax
+
+
+def populations(
+    real: Snapshots, generated: Snapshots, *, dims: tuple[int, int] | None = None, max_points: int = 2000
+) -> Figure:
+    """Draw real (grey) and generated (red) populations, one panel a common time, in the same coordinates.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = Snapshots([0.0, 1.0], [torch.zeros(3, 2), torch.ones(3, 2)])
+    >>> len(populations(x, x).axes)
+    2
+    """
+    times = [t for t in real.times.tolist() if t in generated.times.tolist()]
+    if not times:
+        raise ValueError("real and generated populations have no time in common")
+    shown = times if len(times) <= 4 else [times[round(k)] for k in np.linspace(0, len(times) - 1, 4)]
+    projection = Projection(real, dims)
+    with style():
+        figure = Figure(figsize=(3.1 * len(shown) + 0.4, 3.3), layout="constrained")
+        panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+        for ax, t in zip(panels, shown, strict=True):
+            for name, data, colour, marker in (("real", real, REAL, "o"), ("generated", generated, GENERATED, "x")):
+                points = projection(thin(data.population(t), max_points))
+                if real.dim == 1:
+                    _density(ax, points[:, 0], colour, label=name)
+                else:
+                    width = 0.0 if marker == "o" else 0.6
+                    ax.scatter(
+                        points[:, 0],
+                        points[:, 1],
+                        s=_size(len(points)) * (1.0 if marker == "o" else 1.4),
+                        color=colour,
+                        marker=marker,
+                        alpha=0.35 if marker == "o" else 0.55,
+                        linewidths=width,
+                        label=name,
+                        rasterized=True,
+                    )
+            ax.set_title(f"t = {t:g}")
+            _label(ax, projection)
+            ax.label_outer()
+        legend = panels[0].legend(loc="best", markerscale=2.0, handletextpad=0.2)
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1.0)
+    return figure
+
+
+def marginals(real: Snapshots, generated: Snapshots, *, features: int = 4, time: float | None = None) -> Figure:
+    """Draw densities of the leading features of both populations at one time (by default the last common one).
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = Snapshots([0.0], [torch.randn(50, 3, generator=torch.Generator().manual_seed(0))])
+    >>> len(marginals(x, x).axes)
+    3
+    """
+    times = [t for t in real.times.tolist() if t in generated.times.tolist()]
+    if not times:
+        raise ValueError("real and generated populations have no time in common")
+    t = times[-1] if time is None else time
+    first, second = thin(real.population(t), 5000), thin(generated.population(t), 5000)
+    count = min(features, real.dim)
+    with style():
+        figure = Figure(figsize=(2.7 * count + 0.3, 2.5), layout="constrained")
+        panels = figure.subplots(1, count, squeeze=False)[0]
+        for i, ax in enumerate(panels):
+            _density(ax, first[:, i], REAL, label="real", fill=True)
+            _density(ax, second[:, i], GENERATED, label="generated", dashed=True)
+            ax.set_xlabel(real.names[i] if real.names else f"feature {i}")
+            ax.set_yticks([])
+            ax.spines["left"].set_visible(False)
+        panels[0].legend(loc="best", fontsize="small")
+        panels[0].set_title(f"t = {t:g}")
+    return figure
+
+
+def _density(ax: Axes, x: np.ndarray, colour: object, *, label: str, fill: bool = False, dashed: bool = False) -> None:  # type: ignore[type-arg]
+    """Draw a kernel density; a constant sample, which has none, becomes a line."""
+    if np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())):
+        ax.axvline(float(x[0]), color=colour, label=label)  # type: ignore[arg-type]
+        return
+    low, high = np.quantile(x, [0.002, 0.998])
+    pad = 0.15 * (high - low or 1.0)
+    grid = np.linspace(low - pad, high + pad, 256)
+    density = gaussian_kde(x)(grid)
+    ax.plot(grid, density, color=colour, lw=1.6, ls="--" if dashed else "-", label=label)  # type: ignore[arg-type]
+    if fill:
+        ax.fill_between(grid, density, color=MUTED, alpha=0.35, lw=0)
+    ax.set_ylim(bottom=0)
+
+
+def _label(ax: Axes, projection: Projection) -> None:
+    ax.set_xlabel(projection.labels[0])
+    if len(projection.labels) > 1:
+        ax.set_ylabel(projection.labels[1])
+    else:
+        ax.set_ylabel("density")
+
+
+def _size(n: int) -> float:
+    return float(np.clip(4000 / max(n, 1), 3, 18))
