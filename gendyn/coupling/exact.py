@@ -152,13 +152,23 @@ def _monotone(x0: Floats, x1: Floats, a: Floats, b: Floats) -> Atoms:
     return rows, columns, np.diff(levels, prepend=0.0)
 
 
+def _magnified(costs: Floats) -> Floats:
+    """Bring the largest cost to about 2^60 by a power of two, which rounds nothing.
+
+    The simplex takes reduced costs within some 1e-14 of zero for zero, whatever their unit: left as they are, costs of
+    data in small units would silently give a plan that is not optimal.
+    """
+    largest = max(float(costs.max()), -float(costs.min()))
+    return np.ldexp(costs, 60 - math.frexp(largest)[1]) if largest > 0 else costs
+
+
 def _simplex(costs: Floats, a: Floats, b: Floats, max_iterations: int) -> Atoms:
     """Solve by POT's network simplex and return the atoms, sorted by row."""
     n0, n1 = costs.shape
     with warnings.catch_warnings(record=True):
         # POT repeats in a warning what its result says; the result is read below.
         warnings.simplefilter("always")
-        matrix, result = ot.emd(a, b, costs, numItermax=max_iterations, log=True, center_dual=False)
+        matrix, result = ot.emd(a, b, _magnified(costs), numItermax=max_iterations, log=True, center_dual=False)
     if result["warning"] is not None:
         raise TransportError(
             f"optimal transport between {n0} and {n1} points was not solved exactly within {max_iterations} pivots; "

@@ -1,10 +1,11 @@
 """What goes in and what comes out: populations, trajectories, readers, scaling."""
 
+from gendyn.data.cohort import Cohort
 from gendyn.data.files import atomic_path, read_header, read_tensors, write_tensors
 from gendyn.data.paths import Paths
 from gendyn.data.readers import read_paths, read_snapshots
 from gendyn.data.scaling import Scaling
-from gendyn.data.snapshots import Cohort, Snapshots
+from gendyn.data.snapshots import Snapshots
 from gendyn.data.time_labels import parse_times
 
 __all__ = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-__all__ = ["as_tensor", "as_times", "check_finite", "check_names", "check_times", "listed"]
+__all__ = [
+    "as_tensor",
+    "as_times",
+    "check_finite",
+    "check_names",
+    "check_times",
+    "exact_times",
+    "listed",
+    "shortest",
+    "warn_user",
+]
+
+_BLOCK = 65_536
 
 ArrayLike = Any
 """Anything that NumPy or torch can read as an array: arrays, tensors, nested lists, DataFrames."""
@@ -21,8 +36,12 @@ def as_tensor(value: ArrayLike, what: str) -> Tensor:
     if isinstance(value, Tensor):
         tensor = value.clone()
     else:
+        if value is None:
+            raise TypeError(f"{what} must be an array of numbers; got None")
         if isinstance(value, (pd.DataFrame, pd.Series)):
             value = value.to_numpy()
+        if isinstance(value, np.ma.MaskedArray):
+            value = np.where(np.ma.getmaskarray(value), np.nan, np.ma.getdata(value))
         try:
             array = np.array(value)
         except ValueError as error:
@@ -48,9 +67,33 @@ def as_tensor(value: ArrayLike, what: str) -> Tensor:
     return tensor
 
 
+def shortest(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return numbers in float64; a float32 that prints as 0.1 becomes 0.1, not 0.10000000149.
+
+    Examples
+    --------
+    >>> shortest(np.array([0.1, 2.0], dtype=np.float32)).tolist()
+    [0.1, 2.0]
+    """
+    array = np.asarray(numbers)
+    if array.dtype.kind != "f" or array.dtype.itemsize >= 8:
+        return array.astype(np.float64)
+    unique, inverse = np.unique(array, return_inverse=True)
+    exact = np.array([float(str(value)) for value in unique], dtype=np.float64)
+    return exact[inverse].reshape(array.shape)
+
+
+def exact_times(times: ArrayLike) -> Tensor:
+    """Return times in float64 on the CPU, so that a time written 0.1 in float32 is found as 0.1."""
+    tensor = as_tensor(times, "times")
+    if tensor.dtype != torch.float32:
+        return tensor.detach().cpu().to(torch.float64)
+    return torch.from_numpy(shortest(tensor.detach().cpu().numpy()))
+
+
 def check_times(times: ArrayLike) -> Tensor:
     """Return strictly increasing finite times ``(T,)`` in float64."""
-    tensor = as_tensor(times, "times").to(torch.float64)
+    tensor = exact_times(times)
     if tensor.ndim != 1 or len(tensor) == 0:
         raise ValueError(f"times must be one row of at least one number; got shape {tuple(tensor.shape)}")
     check_finite(tensor, "times")
@@ -58,21 +101,28 @@ def check_times(times: ArrayLike) -> Tensor:
     if len(falls):
         k = int(falls[0])
         raise ValueError(
-            f"times must increase strictly; got {tensor[k + 1]:g} after {tensor[k]:g} at position {k + 1}: "
-            "sort them, and pool what was measured at one time"
+            f"times must increase strictly; got {tensor[k + 1]:g} after {tensor[k]:g} at position {k + 1}: sort "
+            "them, and pool what was measured at one time"
         )
     return tensor
 
 
 def check_finite(values: Tensor, what: str) -> None:
     """Refuse NaN and infinity, saying how many rows hold them and which come first."""
-    if not values.is_floating_point() or bool(torch.isfinite(values).all()):
+    if not values.is_floating_point():
         return
-    bad = ~torch.isfinite(values)
-    rows = torch.nonzero(bad.reshape(len(values), -1).any(1)).flatten().tolist()
+    # In blocks: the test makes temporaries of the size of what it tests.
+    rows: list[int] = []
+    for start in range(0, len(values), _BLOCK):
+        finite = torch.isfinite(values[start : start + _BLOCK])
+        if not bool(finite.all()):
+            found = torch.nonzero(~finite.reshape(len(finite), -1).all(1)).flatten()
+            rows += (found + start).tolist()
+    if not rows:
+        return
     raise ValueError(
-        f"{what} must be finite; got NaN or infinity in {len(rows)} of {len(values)} rows "
-        f"(first: {', '.join(map(str, rows[:5]))}): drop or impute them"
+        f"{what} must be finite; got NaN or infinity in {len(rows)} of {len(values)} rows (first: "
+        f"{', '.join(map(str, rows[:5]))}): drop or impute them"
     )
 
 
@@ -102,6 +152,15 @@ def listed(times: Tensor, most: int = 12) -> str:
     """Return times as a short list for a sentence."""
     values = [f"{t:g}" for t in times.tolist()]
     return ", ".join(values if len(values) <= most else [*values[: most - 1], "...", values[-1]])
+
+
+def warn_user(message: str) -> None:
+    """Warn at the line of the user's that called into gendyn."""
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "gendyn":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def _kind(value: object) -> str:

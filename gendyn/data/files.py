@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _to_bytes
 from torch import Tensor
 
-__all__ = ["atomic_path", "read_header", "read_tensors", "write_tensors"]
+__all__ = ["atomic_folder", "atomic_path", "read_header", "read_tensors", "write_tensors"]
 
 _KEY = "gendyn"
 
@@ -53,41 +54,125 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_path(Path(folder) / "note.txt") as temporary:
     ...         _ = temporary.write_text("whole")
     ...     (Path(folder) / "note.txt").read_text()
     'whole'
     """
-    target = Path(path)
-    folder = target.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"cannot write {target}: the folder {folder} does not exist; make it first")
+    target = _target(path)
     if target.is_dir():
-        raise IsADirectoryError(f"cannot write {target}: it is a folder; give the name of a file in it")
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    temporary = _beside(target)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix="".join(target.suffixes[-2:]), dir=folder)
+        # Exclusively, and with the permissions that a new file of this user has.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
-        raise OSError(f"cannot write {target}: {error.strerror}; choose a folder you may write to") from error
-    os.close(handle)
-    temporary = Path(name)
+        raise _unwritable(path, error) from error
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header to one safetensors file, atomically.
+@contextlib.contextmanager
+def atomic_folder(path: str | Path, marks: Sequence[str]) -> Iterator[Path]:
+    """Give a temporary folder to write to; on success it becomes ``path``, on failure it vanishes.
+
+    Parameters
+    ----------
+    path
+        The target. A folder that is there is replaced only if it holds one of ``marks``, so that nobody's documents
+        are lost.
+    marks
+        Names of files that say what kind of folder it is.
+
+    Yields
+    ------
+    Path
+        A temporary folder beside the target.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder that should hold the target does not exist.
+    FileExistsError
+        If the target is something else.
+    OSError
+        If the folder cannot be written to.
 
     Examples
     --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_folder(Path(folder) / "a.zarr", ["zarr.json"]) as temporary:
+    ...         _ = (temporary / "zarr.json").write_text("{}")
+    ...     [entry.name for entry in (Path(folder) / "a.zarr").iterdir()]
+    ['zarr.json']
+    """
+    target = _target(path)
+    if target.exists() and not any((target / mark).exists() for mark in marks):
+        raise FileExistsError(f"cannot write {path}: something else is there; give another name")
+    temporary, old = _beside(target), _beside(target)
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _target(path: str | Path) -> Path:
+    """Return the place that a path names, behind links, if it may be written to."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {target.parent} does not exist; make it first")
+    if target.is_file() and not os.access(target, os.W_OK):
+        raise PermissionError(f"cannot write {path}: it is there and write-protected; give another name")
+    return target
+
+
+def _beside(target: Path) -> Path:
+    """Return a free name in the folder of the target, with its suffixes."""
+    suffix = "".join(target.suffixes[-2:])[-32:]
+    return target.with_name(f".{target.name[:64]}.{secrets.token_hex(6)}{suffix}")
+
+
+def _unwritable(path: str | Path, error: OSError) -> OSError:
+    sentence = f"cannot write {path}: {(error.strerror or 'it failed').lower()}; choose a folder you may write to"
+    return PermissionError(sentence) if isinstance(error, PermissionError) else OSError(sentence)
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header to one safetensors file, atomically.
+
+    Parameters
+    ----------
+    path
+        The target; a file that is there is replaced once the new one is whole.
+    tensors
+        Tensors by name; they are copied to the CPU and lose their graph.
+    header
+        What JSON can hold.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written there.
+
+    Examples
+    --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_tensors(Path(folder) / "a.safetensors", {"x": torch.ones(2)}, {"kind": "note"})
     ...     tensors, header = read_tensors(Path(folder) / "a.safetensors")
@@ -136,4 +221,10 @@ def _read(path: str | Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[s
         ) from error
     if _KEY not in metadata:
         raise ValueError(f"{source} is a safetensors file, but not one that gendyn wrote: its header is missing")
-    return values, json.loads(metadata[_KEY])
+    try:
+        header = json.loads(metadata[_KEY])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the header of {source} is damaged ({error}); take another copy of the file") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"the header of {source} is damaged: it holds no mapping; take another copy of the file")
+    return values, header

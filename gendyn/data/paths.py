@@ -17,10 +17,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gendyn.data.checks import ArrayLike, as_tensor, as_times, check_finite, check_names, listed
+from gendyn.data.checks import ArrayLike, as_tensor, as_times, check_finite, check_names, exact_times, listed
 from gendyn.data.snapshots import Snapshots
 
 __all__ = ["Paths"]
+
+_BLOCK = 1 << 22
 
 
 class Paths:
@@ -86,7 +88,7 @@ class Paths:
         if 0 in x.shape:
             raise ValueError(f"values must hold at least one path, time and feature; got shape {tuple(x.shape)}")
         self._values = x
-        self._times = as_tensor(times, "times").to(torch.float64)
+        self._times = exact_times(times)
         self._lengths = _check_lengths(self._times, x, lengths)
         _check_times(self._times, x, self._lengths)
         self._mask = None if mask is None else _check_mask(mask, x)
@@ -94,11 +96,11 @@ class Paths:
         self._labels = None if labels is None else _check_labels(labels, len(x))
         self._names = None if names is None else check_names(names, x.shape[2])
         self._states = None if states is None else _check_states(states, x, self._mask, self._lengths)
-        self._info = MappingProxyType(dict(info or {}))
+        self._info = dict(info or {})
 
     @property
     def times(self) -> Tensor:
-        """Times, ``(T,)`` shared or ``(n, T)`` of each path's own, float64."""
+        """Times, ``(T,)`` shared or ``(n, T)`` of each path's own, float64, on the CPU."""
         return self._times
 
     @property
@@ -134,7 +136,7 @@ class Paths:
     @property
     def info(self) -> Mapping[str, Any]:
         """How the paths were made."""
-        return self._info
+        return MappingProxyType(self._info)
 
     @property
     def n_paths(self) -> int:
@@ -268,10 +270,9 @@ class Paths:
 
     def to_xarray(self) -> Any:
         """Return an ``xarray.Dataset`` with dimensions ``path``, ``time``, ``feature`` (needs the extra ``io``)."""
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError('to_xarray needs xarray; pip install "gendyn[io]"') from error
+        from gendyn.data.storage.formats import optional
+
+        xarray = optional("xarray", "io")
         names = list(self._names or (f"x{i}" for i in range(self.dim)))
         coordinates: dict[str, Any] = {"path": np.arange(self.n_paths), "feature": names}
         if self.shared_times:
@@ -347,7 +348,8 @@ def _check_times(times: Tensor, values: Tensor, lengths: Tensor | None) -> None:
         if length > 1 and not (bool((gaps > 0).all()) or bool((gaps < 0).all())):
             k = int(torch.nonzero(gaps * gaps[0].sign() <= 0)[0]) if gaps[0] != 0 else 0
             raise ValueError(
-                f"times must increase strictly (or fall strictly); got {times[k + 1]:g} after {times[k]:g} at position {k + 1}"
+                f"times must increase strictly (or fall strictly); got {times[k + 1]:g} after {times[k]:g} at "
+                f"position {k + 1}"
             )
         return
     inside = torch.ones_like(gaps, dtype=torch.bool)
@@ -357,14 +359,15 @@ def _check_times(times: Tensor, values: Tensor, lengths: Tensor | None) -> None:
     if len(bad):
         i, k = (int(v) for v in bad[0])
         raise ValueError(
-            f"times must increase strictly within a path; path {i} has {times[i, k + 1]:g} after {times[i, k]:g} at position {k + 1}"
+            f"times must increase strictly within a path; path {i} has {times[i, k + 1]:g} after {times[i, k]:g} "
+            f"at position {k + 1}"
         )
     changed = torch.nonzero((gaps != 0) & ~inside)
     if len(changed):
         i, k = (int(v) for v in changed[0])
         raise ValueError(
-            f"times after the end of a path must repeat its last time; path {i} goes from {times[i, k]:g} to {times[i, k + 1]:g} "
-            f"at position {k + 1}"
+            f"times after the end of a path must repeat its last time; path {i} goes from {times[i, k]:g} to "
+            f"{times[i, k + 1]:g} at position {k + 1}"
         )
 
 
@@ -388,14 +391,20 @@ def _check_mask(mask: ArrayLike, values: Tensor) -> Tensor:
 def _check_observed(values: Tensor, mask: Tensor | None, lengths: Tensor | None) -> None:
     if not values.is_floating_point():
         return
-    bad = ~torch.isfinite(values.detach())
-    if not bool(bad.any()):
-        return
-    if mask is not None:
-        bad &= mask
-    if lengths is not None:
-        bad &= (torch.arange(values.shape[1], device=values.device) < lengths[:, None])[:, :, None]
-    rows = torch.nonzero(bad.any(-1).any(-1)).flatten().tolist()
+    inside = torch.arange(values.shape[1], device=values.device)
+    rows: list[int] = []
+    # In blocks: the test makes temporaries of the size of what it tests.
+    block = max(1, _BLOCK // (values.shape[1] * values.shape[2]))
+    for start in range(0, len(values), block):
+        part = slice(start, start + block)
+        bad = ~torch.isfinite(values[part].detach())
+        if not bool(bad.any()):
+            continue
+        if mask is not None:
+            bad &= mask[part]
+        if lengths is not None:
+            bad &= (inside < lengths[part, None])[:, :, None]
+        rows += (torch.nonzero(bad.any(-1).any(-1)).flatten() + start).tolist()
     if rows:
         raise ValueError(
             f"observed values must be finite; got NaN or infinity in {len(rows)} of {len(values)} paths (first: "
@@ -426,7 +435,8 @@ def _check_states(
     observed = values[seen]
     if len(observed) and (int(observed.min()) < 0 or int(observed.max()) >= len(names)):
         raise ValueError(
-            f"values must lie in 0 to {len(names) - 1}, one for each of {len(names)} states; got {int(observed.min())} to {int(observed.max())}"
+            f"values must lie in 0 to {len(names) - 1}, one for each of {len(names)} states; got {int(observed.min())} "
+            f"to {int(observed.max())}"
         )
     return names
 

@@ -4,25 +4,26 @@ A :class:`Snapshots` holds, for strictly increasing times :math:`t_1 < \dots < t
 
 .. math:: \{x^{(k)}_i\}_{i=1}^{n_k} \subset \mathbb{R}^d, \qquad k = 1, \dots, T,
 
-optionally with weights :math:`w^{(k)}_i \ge 0` (the population is then :math:`\sum_i w_i \delta_{x_i}`; their sum may be
-a mass) and a table of labels. No row of one time belongs to a row of another. A :class:`Cohort`
-holds one :class:`Snapshots` for each patient, well or condition.
+optionally with weights :math:`w^{(k)}_i \ge 0` (the population is then :math:`\sum_i w_i \delta_{x_i}`; their sum
+may be a mass) and a table of labels. No row of one time belongs to a row of another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from pandas.api.types import union_categoricals
 from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, as_tensor, as_times, check_finite, check_names, check_times, listed
 from gendyn.randomness import Seed, torch_generator
 
-__all__ = ["Cohort", "Snapshots"]
+__all__ = ["Snapshots"]
 
 
 class Snapshots:
@@ -38,7 +39,7 @@ class Snapshots:
     weights
         ``T`` arrays ``(n_k,)``, non-negative and not all zero, or ``None``.
     obs
-        ``T`` tables with one row per sample, or ``None``.
+        ``T`` tables with one row per sample and the same columns, or ``None``.
     names
         ``d`` different names of the features, or ``None``.
 
@@ -70,16 +71,16 @@ class Snapshots:
         names: Sequence[str] | None = None,
     ) -> None:
         self._times = check_times(times)
-        if names is None and len(samples) and isinstance(samples[0], pd.DataFrame):
-            names = [str(column) for column in samples[0].columns]
         self._samples = _check_samples(self._times, samples)
+        if names is None and isinstance(samples[0], pd.DataFrame):
+            names = [str(column) for column in samples[0].columns]
         self._weights = None if weights is None else _check_weights(self._times, self._samples, weights)
         self._obs = None if obs is None else _check_obs(self._times, self._samples, obs)
         self._names = None if names is None else check_names(names, self._samples[0].shape[1])
 
     @property
     def times(self) -> Tensor:
-        """The times ``(T,)``, float64, strictly increasing."""
+        """The times ``(T,)``, float64, strictly increasing, on the CPU."""
         return self._times
 
     @property
@@ -239,12 +240,13 @@ class Snapshots:
 
     def with_samples(self, samples: Sequence[ArrayLike], names: Sequence[str] | None = None) -> Snapshots:
         """Return the same times, weights and labels with other values, for example in another scale."""
-        changed = Snapshots(self._times, samples, self._weights, self._obs, names)
-        if changed.sizes != self.sizes:
-            raise ValueError(f"the new samples have {changed.sizes} rows where {self.sizes} are needed")
-        if names is None and changed.dim == self.dim:
-            object.__setattr__(changed, "_names", self._names)
-        return changed
+        checked = _check_samples(self._times, samples)
+        sizes = tuple(len(x) for x in checked)
+        if sizes != self.sizes:
+            raise ValueError(f"the new samples must have {self.sizes} rows, as the old ones; got {sizes}")
+        if names is None and checked[0].shape[1] == self.dim:
+            names = self._names
+        return Snapshots(self._times, checked, self._weights, self._obs, names)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Snapshots:
         """Return the snapshots on another device or in another floating type."""
@@ -258,41 +260,59 @@ class Snapshots:
 
     @staticmethod
     def concatenate(*parts: Snapshots) -> Snapshots:
-        """Join snapshots; equal times are pooled, weights and labels are kept where every part has them."""
+        """Join snapshots; equal times are pooled, weights and columns of labels are kept where every part has them.
+
+        Raises
+        ------
+        ValueError
+            If parts have different numbers of features, or features of different names.
+        """
         if not parts:
             raise ValueError("concatenate needs at least one Snapshots; got none")
         dims = {part.dim for part in parts}
         if len(dims) > 1:
             raise ValueError(f"all parts must have the same number of features; got {sorted(dims)}")
-        times = sorted({t for part in parts for t in part.times.tolist()})
-        groups = [[(part, part.times.tolist().index(t)) for part in parts if t in part.times.tolist()] for t in times]
+        names = {part._names for part in parts if part._names is not None}
+        if len(names) > 1:
+            raise ValueError("all parts must name their features alike; rename them, or give one part without names")
+        times: list[list[float]] = []
+        for t in sorted({t for part in parts for t in part._times.tolist()}):
+            # 0.1 + 0.2 and 0.3 are one time.
+            if not times or t - times[-1][-1] > 1e-12 * max(1.0, abs(t)):
+                times.append([])
+            times[-1].append(t)
+        groups = [
+            [(part, k) for part in parts for k, t in enumerate(part._times.tolist()) if t in pooled] for pooled in times
+        ]
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
-        weighted = all(part._weights is not None for part in parts)
-        labelled = all(part._obs is not None for part in parts)
-        return Snapshots(
-            times,
-            [torch.cat([part._samples[k].to(dtype) for part, k in group]) for group in groups],
-            [torch.cat([part._weights[k] for part, k in group if part._weights is not None]) for group in groups]
-            if weighted
-            else None,
-            [pd.concat([part._obs[k] for part, k in group if part._obs is not None]) for group in groups]
-            if labelled
-            else None,
-            parts[0]._names,
-        )
+        samples = [torch.cat([part._samples[k].to(dtype) for part, k in group]) for group in groups]
+        weights, obs = None, None
+        if all(part._weights is not None for part in parts):
+            weights = [
+                torch.cat([part._weights[k].to(dtype) for part, k in group if part._weights is not None])
+                for group in groups
+            ]
+        frames = [part._obs[0] for part in parts if part._obs is not None]
+        if len(frames) == len(parts):
+            shared = [column for column in frames[0].columns if all(column in frame.columns for frame in frames)]
+            obs = [pd.concat([part._obs[k][shared] for part, k in group if part._obs is not None]) for group in groups]
+        return Snapshots([pooled[0] for pooled in times], samples, weights, obs, next(iter(names), None))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one long table: ``time``, ``weight`` where there are any, the features, the labels."""
-        names = self._names or tuple(f"x{i}" for i in range(self.dim))
+        fixed = {"time"} if self._weights is None else {"time", "weight"}
+        names = [f"x.{name}" if name in fixed else name for name in self._names or [f"x{i}" for i in range(self.dim)]]
         frames = []
         for k, t in enumerate(self._times.tolist()):
-            frame = pd.DataFrame(self._samples[k].cpu().numpy(), columns=list(names))
+            frame = pd.DataFrame(self._samples[k].cpu().numpy(), columns=names)
             if self._weights is not None:
                 frame.insert(0, "weight", self._weights[k].cpu().numpy())
             frame.insert(0, "time", t)
             if self._obs is not None:
                 labels = self._obs[k].reset_index(drop=True)
-                frame = frame.join(labels, rsuffix="_label")
+                taken = set(frame.columns)
+                labels.columns = pd.Index([f"{name}_label" if name in taken else name for name in labels.columns])
+                frame = pd.concat([frame, labels], axis=1)
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
@@ -309,6 +329,25 @@ class Snapshots:
 
         return load_snapshots(path)
 
+    @classmethod
+    def _adopt(
+        cls,
+        times: Tensor,
+        samples: Sequence[Tensor],
+        weights: Sequence[Tensor] | None,
+        obs: Sequence[pd.DataFrame] | None,
+        names: Sequence[str] | None,
+    ) -> Snapshots:
+        """Take over populations without copying them: for readers, which own what they read."""
+        made = object.__new__(cls)
+        made._times, made._samples = check_times(times), tuple(samples)
+        for t, x in zip(times.tolist(), samples, strict=True):
+            check_finite(x, f"samples at time {t:g}")
+        made._weights = None if weights is None else _check_weights(times, samples, weights)
+        made._obs = None if obs is None else _check_obs(times, samples, obs)
+        made._names = None if names is None else check_names(names, samples[0].shape[1])
+        return made
+
     def _take(self, kept: Sequence[int]) -> Snapshots:
         """Return the chosen times, sharing memory (the contents are not to be written to)."""
         part = object.__new__(Snapshots)
@@ -318,117 +357,6 @@ class Snapshots:
         part._obs = None if self._obs is None else tuple(self._obs[k] for k in kept)
         part._names = self._names
         return part
-
-
-class Cohort(Mapping[str, Snapshots]):
-    """Snapshots by the name of the patient, well or condition they come from.
-
-    Parameters
-    ----------
-    members
-        Snapshots by name, all with the same features.
-    conditions
-        What was done to each member: one value, one row of numbers or one mapping a name; or ``None``.
-
-    Raises
-    ------
-    TypeError
-        If a member is not :class:`Snapshots`.
-    ValueError
-        If there is no member, features differ, or conditions do not name each member.
-
-    Examples
-    --------
-    >>> data = Snapshots([0.0], [torch.zeros(3, 2)])
-    >>> cohort = Cohort({"patient-1": data, "patient-2": data}, conditions={"patient-1": "A", "patient-2": "B"})
-    >>> list(cohort), cohort.dim, cohort.conditions["patient-2"]
-    (['patient-1', 'patient-2'], 2, 'B')
-    """
-
-    __slots__ = ("_conditions", "_members")
-
-    def __init__(
-        self, members: Mapping[str, Snapshots], conditions: Mapping[str, Any] | pd.DataFrame | None = None
-    ) -> None:
-        if not isinstance(members, Mapping):
-            raise TypeError(f"a cohort needs a mapping of names to Snapshots; got {type(members).__name__}")
-        if not members:
-            raise ValueError("a cohort needs at least one member; got none")
-        for name, member in members.items():
-            if not isinstance(name, str):
-                raise TypeError(f"names of members must be strings; got {name!r}")
-            if not isinstance(member, Snapshots):
-                raise TypeError(f"member {name!r} must be Snapshots; got {type(member).__name__}")
-        dims = {name: member.dim for name, member in members.items()}
-        if len(set(dims.values())) > 1:
-            raise ValueError(f"all members must have the same number of features; got {dims}")
-        if isinstance(conditions, pd.DataFrame):
-            conditions = {str(name): row.to_dict() for name, row in conditions.iterrows()}
-        if conditions is not None and set(conditions) != set(members):
-            missing = sorted(set(members) - set(conditions)) or sorted(set(conditions) - set(members))
-            raise ValueError(f"conditions must name each member once; {missing[0]!r} is missing or unknown")
-        self._members = dict(members)
-        self._conditions = None if conditions is None else {name: conditions[name] for name in members}
-
-    @property
-    def conditions(self) -> dict[str, Any] | None:
-        """The condition of each member, or ``None``."""
-        return None if self._conditions is None else dict(self._conditions)
-
-    @property
-    def dim(self) -> int:
-        """Number of features."""
-        return next(iter(self._members.values())).dim
-
-    def __getitem__(self, name: str) -> Snapshots:
-        if name not in self._members:
-            raise KeyError(f"there is no member {name!r}; there are {', '.join(self._members)}")
-        return self._members[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def __repr__(self) -> str:
-        return f"Cohort({len(self)} members, {self.dim} features)"
-
-    def only(self, names: Iterable[str]) -> Cohort:
-        """Return the cohort of these members alone."""
-        chosen = {name: self[name] for name in names}
-        conditions = None if self._conditions is None else {name: self._conditions[name] for name in chosen}
-        return Cohort(chosen, conditions)
-
-    def without(self, names: Iterable[str]) -> Cohort:
-        """Return the cohort of all other members: the way to hold populations out."""
-        out = set(names)
-        unknown = sorted(out - set(self._members))
-        if unknown:
-            raise KeyError(f"there is no member {unknown[0]!r}; there are {', '.join(self._members)}")
-        return self.only(name for name in self._members if name not in out)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one long table with a first column ``member``."""
-        frames = []
-        for name, member in self._members.items():
-            frame = member.to_frame()
-            frame.insert(0, "member", name)
-            frames.append(frame)
-        return pd.concat(frames, ignore_index=True)
-
-    def save(self, path: str | Path) -> None:
-        """Write to ``.npz``, atomically and without loss."""
-        from gendyn.data.storage import save_cohort
-
-        save_cohort(self, path)
-
-    @staticmethod
-    def load(path: str | Path) -> Cohort:
-        """Read back what :meth:`save` wrote."""
-        from gendyn.data.storage import load_cohort
-
-        return load_cohort(path)
 
 
 def _check_count(name: str, values: object, count: int) -> None:
@@ -476,14 +404,38 @@ def _check_weights(times: Tensor, samples: Sequence[Tensor], weights: Sequence[A
 
 def _check_obs(times: Tensor, samples: Sequence[Tensor], obs: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, ...]:
     _check_count("obs", obs, len(times))
-    checked = []
+    checked: list[pd.DataFrame] = []
     for t, x, frame in zip(times.tolist(), samples, obs, strict=True):
         if not isinstance(frame, pd.DataFrame):
             raise TypeError(f"obs at time {t:g} must be a DataFrame; got {type(frame).__name__}")
         if len(frame) != len(x):
             raise ValueError(f"obs at time {t:g} must have one row for each of {len(x)} samples; got {len(frame)}")
-        checked.append(frame.copy())
+        copy = frame.copy()
+        copy.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
+        if not copy.columns.is_unique:
+            double = copy.columns[copy.columns.duplicated()][0]
+            raise ValueError(f"columns of obs must have different names; got {double!r} more than once")
+        if checked and set(copy.columns) != set(checked[0].columns):
+            odd = sorted(set(copy.columns) ^ set(checked[0].columns))
+            raise ValueError(f"obs must have the same columns at every time; {odd[0]!r} is not there at all of them")
+        checked.append(copy if not checked else copy[list(checked[0].columns)])
+    for name in checked[0].columns if checked else ():
+        _agree(checked, name)
     return tuple(checked)
+
+
+def _agree(frames: Sequence[pd.DataFrame], name: str) -> None:
+    """Give a column of labels one type at all times, so that one table can hold it."""
+    columns = [frame[name] for frame in frames]
+    if all(column.dtype == columns[0].dtype for column in columns):
+        return
+    if all(isinstance(column.dtype, pd.CategoricalDtype) and not column.dtype.ordered for column in columns):
+        joint = pd.Series(union_categoricals([column.array for column in columns]))
+    else:
+        joint = pd.concat(columns, ignore_index=True)
+    ends = np.cumsum([len(frame) for frame in frames]).tolist()
+    for frame, end in zip(frames, ends, strict=True):
+        frame[name] = joint.iloc[end - len(frame) : end].set_axis(frame.index)
 
 
 def _equal_tensors(first: Sequence[Tensor] | None, second: Sequence[Tensor] | None) -> bool:
@@ -497,4 +449,15 @@ def _equal_tensors(first: Sequence[Tensor] | None, second: Sequence[Tensor] | No
 def _equal_frames(first: Sequence[pd.DataFrame] | None, second: Sequence[pd.DataFrame] | None) -> bool:
     if first is None or second is None:
         return first is second
-    return len(first) == len(second) and all(a.equals(b) for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and all(_equal_frame(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _equal_frame(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    """Return whether tables hold the same; None and NaN both mean missing."""
+    if not first.columns.equals(second.columns) or not first.index.equals(second.index):
+        return False
+    return all(
+        first[name].dtype == second[name].dtype
+        and first[name].where(first[name].notna()).equals(second[name].where(second[name].notna()))
+        for name in first.columns
+    )

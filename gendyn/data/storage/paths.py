@@ -1,0 +1,330 @@
+r"""Paths as files: arrays in ``.npz``, one long table in ``.parquet``, a group in ``.zarr``.
+
+``values (n, T, d)`` and ``times`` come first; mask, lengths and labels where there are any. Large values in ``.npz``
+are mapped into memory when read, not copied, so that paths larger than the memory can be looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gendyn.data.files import atomic_folder, atomic_path
+from gendyn.data.paths import Paths
+from gendyn.data.storage.formats import (
+    Arrays,
+    array_names,
+    check_exists,
+    damaged,
+    open_npz,
+    optional,
+    parse_header,
+    plain,
+    suffix_of,
+    write_npz,
+)
+from gendyn.data.storage.snapshots import plain_columns
+
+__all__ = ["PATH_SUFFIXES", "PathsWriter", "load_paths", "paths_from_table", "save_paths"]
+
+PATH_SUFFIXES = (".npz", ".parquet", ".zarr")
+
+_MAPPED_FROM = 1 << 28
+"""Values of this many bytes and more are mapped instead of read."""
+
+
+def save_paths(paths: Paths, path: str | Path) -> None:
+    """Write paths in the format that the suffix names, atomically.
+
+    Raises
+    ------
+    ValueError
+        If the suffix names no format.
+    TypeError
+        If ``info`` holds what JSON cannot.
+    OSError
+        If the file cannot be written there.
+    """
+    target = Path(path)
+    suffix = suffix_of(target, PATH_SUFFIXES)
+    arrays, header = _pack(paths)
+    if suffix == ".npz":
+        write_npz(target, arrays, header)
+    elif suffix == ".zarr":
+        zarr = optional("zarr", "io")
+        with atomic_folder(target, ("zarr.json", ".zgroup")) as temporary:
+            group = zarr.open_group(str(temporary), mode="w")
+            for name, array in arrays.items():
+                group.create_array(name, data=np.ascontiguousarray(array))
+            group.attrs["gendyn"] = json.dumps(header)
+    else:
+        optional("pyarrow", "io")
+        frame = _table(paths, arrays, header)
+        with atomic_path(target) as temporary:
+            frame.to_parquet(temporary, index=False)
+
+
+def load_paths(path: str | Path) -> Paths:
+    """Read paths that :func:`save_paths` or :class:`PathsWriter` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the suffix names no format, the file is damaged, or gendyn did not write it.
+    """
+    source = Path(path)
+    suffix = suffix_of(source, PATH_SUFFIXES)
+    check_exists(source)
+    if suffix == ".parquet":
+        optional("pyarrow", "io")
+        with damaged(source):
+            frame = pd.read_parquet(source)
+        return paths_from_table(frame, source)
+    if suffix == ".npz":
+        arrays = _open_mapped(source)
+        header = parse_header(arrays.get("gendyn"), source, "paths")
+    else:
+        zarr = optional("zarr", "io")
+        with damaged(source):
+            group = zarr.open_group(str(source), mode="r")
+        header = parse_header(group.attrs.get("gendyn"), source, "paths")
+        with damaged(source):
+            arrays = {name: np.asarray(group[name][...]) for name in header["arrays"]}
+    with damaged(source):
+        return _unpack(arrays, header)
+
+
+def paths_from_table(frame: pd.DataFrame, path: Path) -> Paths:
+    """Return the paths in a table that gendyn wrote."""
+    header = parse_header(frame.attrs.get("gendyn"), path, "paths")
+    with damaged(path):
+        n, length, dim = header["shape"]
+        columns = header["columns"]
+        times = frame["time"].to_numpy().reshape(n, length)
+        arrays: Arrays = {
+            "values": frame[columns].to_numpy(dtype=header["dtype"]).reshape(n, length, dim),
+            "times": times[0] if header["shared"] else times,
+        }
+        if "mask" in header["arrays"]:
+            arrays["mask"] = frame[[f"observed.{name}" for name in columns]].to_numpy().reshape(n, length, dim)
+        for name in ("lengths", "labels"):
+            if name in header["arrays"]:
+                arrays[name] = frame[name].to_numpy()[::length]
+        if header["text"] is not None:
+            arrays["labels"] = pd.Index(header["text"], dtype=object).get_indexer(pd.Index(arrays["labels"]))
+        return _unpack(arrays, header)
+
+
+def _pack(paths: Paths) -> tuple[Arrays, dict[str, Any]]:
+    arrays: Arrays = {"values": paths.values.detach().cpu().numpy(), "times": paths.times.cpu().numpy()}
+    for name, tensor in (("mask", paths.mask), ("lengths", paths.lengths)):
+        if tensor is not None:
+            arrays[name] = tensor.cpu().numpy()
+    header = _header(
+        arrays["values"].dtype,
+        names=paths.names,
+        dim=paths.dim,
+        states=paths.states,
+        shared=paths.shared_times,
+        info=plain(paths.info, "info"),
+    )
+    if paths.labels is not None:
+        texts = paths.labels.dtype.kind == "U"
+        codes, unique = pd.factorize(paths.labels)
+        arrays["labels"] = codes if texts else paths.labels
+        if texts:
+            header["text"] = [str(label) for label in unique]
+    header["arrays"] = list(arrays)
+    return arrays, header
+
+
+def _header(
+    dtype: np.dtype[Any],
+    *,
+    names: Sequence[str] | None,
+    dim: int,
+    states: Sequence[str] | None = None,
+    shared: bool,
+    info: Mapping[str, Any],
+) -> dict[str, Any]:
+    taken = {"path", "time", "lengths", "labels", ""}
+    fit = names is not None and not any(name.startswith("observed.") for name in names)
+    return {
+        "kind": "paths",
+        "dtype": str(dtype),
+        "names": None if names is None else list(names),
+        "columns": plain_columns(names if fit else None, dim, taken),
+        "states": None if states is None else list(states),
+        "shared": shared,
+        "arrays": ["values", "times"],
+        "text": None,
+        "info": dict(info),
+    }
+
+
+def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]], header: Mapping[str, Any]) -> Paths:
+    labels = arrays.get("labels")
+    if labels is not None and header["text"] is not None:
+        labels = np.array(header["text"], dtype=np.str_)[labels]
+    values = arrays["values"]
+    return Paths(
+        np.array(arrays["times"]),
+        torch.from_numpy(values if values.flags.writeable else values.copy()),
+        mask=arrays.get("mask"),
+        lengths=arrays.get("lengths"),
+        labels=labels,
+        names=header["names"],
+        states=header["states"],
+        info=header["info"],
+    )
+
+
+def _table(paths: Paths, arrays: Arrays, header: dict[str, Any]) -> pd.DataFrame:
+    n, length, dim = paths.values.shape
+    columns = header["columns"]
+    frame = pd.DataFrame(arrays["values"].reshape(n * length, dim), columns=columns)
+    frame.insert(0, "time", np.broadcast_to(arrays["times"], (n, length)).reshape(-1))
+    frame.insert(0, "path", np.repeat(np.arange(n), length))
+    parts = [frame]
+    if "mask" in arrays:
+        seen = arrays["mask"].reshape(n * length, dim)
+        parts.append(pd.DataFrame(seen, columns=[f"observed.{name}" for name in columns]))
+    repeated = {name: np.repeat(arrays[name], length) for name in ("lengths", "labels") if name in arrays}
+    if header["text"] is not None:
+        repeated["labels"] = np.array(header["text"], dtype=object)[repeated["labels"]]
+    parts.append(pd.DataFrame(repeated, index=frame.index))
+    whole = pd.concat(parts, axis=1)
+    whole.attrs["gendyn"] = json.dumps(header | {"shape": [n, length, dim]})
+    return whole
+
+
+class PathsWriter:
+    """Writes the values of paths to ``.npz`` chunk by chunk, in the memory of one chunk.
+
+    Parameters
+    ----------
+    path
+        The target; it appears when the last chunk is written, and not at all if something fails before.
+    times
+        Output times, ``(T,)`` or ``(n, T)``.
+    shape
+        ``(n, T, d)`` of all values.
+    dtype
+        Of the values.
+    names
+        Names of the features.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is not ``.npz``, a chunk has another shape, or fewer or more than ``n`` paths were written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with PathsWriter(Path(folder) / "p.npz", torch.tensor([0.0, 1.0]), (4, 2, 1), torch.float32) as writer:
+    ...         writer.append(torch.zeros(2, 2, 1))
+    ...         writer.append(torch.ones(2, 2, 1))
+    ...     load_paths(Path(folder) / "p.npz").values.sum().item()
+    4.0
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        times: Tensor,
+        shape: tuple[int, int, int],
+        dtype: torch.dtype,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        suffix_of(self.path, (".npz",))
+        self.times = times
+        self.shape = shape
+        self.dtype = np.dtype(str(dtype).removeprefix("torch."))
+        self.names = None if names is None else list(names)
+        self.info: dict[str, Any] = {}
+        self._written = 0
+
+    def __enter__(self) -> Self:
+        self._context = atomic_path(self.path)
+        self._archive = zipfile.ZipFile(self._context.__enter__(), "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._member = self._archive.open("values.npy", "w", force_zip64=True)
+        description = {"descr": self.dtype.str, "fortran_order": False, "shape": tuple(self.shape)}
+        np.lib.format.write_array_header_2_0(self._member, description)
+        return self
+
+    def append(self, values: Tensor) -> None:
+        """Write the values of the next paths, ``(rows, T, d)``."""
+        if values.ndim != 3 or values.shape[1:] != tuple(self.shape[1:]):
+            raise ValueError(
+                f"a chunk must have shape (rows, {self.shape[1]}, {self.shape[2]}); got {tuple(values.shape)}"
+            )
+        self._written += len(values)
+        array = values.detach().cpu().contiguous().numpy().astype(self.dtype, copy=False)
+        self._member.write(array.tobytes())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._member.close()
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as failure:
+            self._archive.close()
+            self._context.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._archive.close()
+        return self._context.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        """Write the times and the header after the values."""
+        if self._written != self.shape[0]:
+            raise ValueError(f"{self._written} paths were written to {self.path}, where {self.shape[0]} are needed")
+        header = _header(
+            self.dtype,
+            names=self.names,
+            dim=self.shape[2],
+            shared=self.times.ndim == 1,
+            info=plain(self.info, "info"),
+        )
+        for name, array in (("times", self.times.cpu().numpy()), ("gendyn", np.array(json.dumps(header)))):
+            with self._archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _open_mapped(path: Path) -> Arrays:
+    """Read an ``.npz`` file, with large uncompressed ``values`` mapped (copy on write) instead of read."""
+    names = array_names(path)
+    with damaged(path), zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo("values.npy") if "values" in names else None
+        if entry is None or entry.compress_type != zipfile.ZIP_STORED or entry.file_size < _MAPPED_FROM:
+            return open_npz(path)
+        with archive.open(entry) as member:
+            version = np.lib.format.read_magic(member)
+            reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
+            shape, fortran, dtype = reader(member)
+            head = member.tell()
+        if fortran or dtype.hasobject:
+            return open_npz(path)
+        with open(path, "rb") as raw:
+            raw.seek(entry.header_offset)
+            local = raw.read(30)
+        # A local header has 30 bytes, then the name and an extra field, whose lengths are its last two numbers.
+        skipped = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+        start = entry.header_offset + 30 + skipped + head
+        values: np.ndarray[Any, Any] = np.memmap(path, dtype=dtype, mode="c", offset=start, shape=shape)
+    return open_npz(path, [name for name in names if name != "values"]) | {"values": values}
