@@ -1,6 +1,7 @@
 """What every benchmark shares: its options, its rows, and how they are printed and stored.
 
-A row is ``{"row", "metric", "value", "low", "high", "peer", "seconds"}``; the file of rows is what ``docs/benchmarks.md`` is printed from.
+A row is ``{"row", "metric", "value", "low", "high", "peer", "seconds"}``; the file of rows is what
+``docs/benchmarks.md`` is printed from.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def begin(options: argparse.Namespace) -> None:
     """Set the threads and say on what this runs."""
     torch.set_num_threads(options.threads)
     print(
-        f"python {platform.python_version()}, torch {torch.__version__}, {options.threads} threads, {platform.machine()}",
+        f"python {platform.python_version()}, torch {torch.__version__}, {options.threads} threads, "
+        f"{platform.machine()}",
         flush=True,
     )
 

@@ -18,6 +18,7 @@ from gendyn.cli.leave_one_out import leave_one_out
 from gendyn.cli.options import Debug
 from gendyn.cli.sample import sample
 from gendyn.cli.simulate import simulate
+from gendyn.cli.tables import print_lines
 
 __all__ = ["app", "main", "run"]
 
@@ -31,6 +32,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_lines(f"gendyn {installed_version('gendyn')}")
+        raise typer.Exit
 
 
 @app.callback()

@@ -27,7 +27,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["announce", "emit", "enter", "last_resort", "note"]
+__all__ = ["announce", "emit", "enter", "last_resort", "note", "plain"]
 
 # Since 0.26 typer carries its own copy of click: the way to its exceptions is through the exported one.
 _UsageError = typer.BadParameter.__mro__[1]
@@ -119,7 +119,7 @@ def note(message: str) -> None:
 def emit(result: Mapping[str, Any], as_json: bool, show: Callable[[], None]) -> None:
     """Print a result: as one JSON document, or as a person likes it."""
     if as_json:
-        sys.stdout.write(json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(plain(result), indent=2, allow_nan=False) + "\n")
     else:
         show()
     sys.stdout.flush()
@@ -134,16 +134,16 @@ def _one_line(message: str) -> str:
     return " ".join(message.split())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Reduce to what JSON knows; a number that JSON does not know (NaN, infinity) becomes null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, str | bool | int) or value is None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, Sequence | set | frozenset):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return str(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gendyn.cli.door import EXIT_INTERRUPTED, announce, emit
+from gendyn.cli.door import announce, emit
 from gendyn.cli.methods import build
 from gendyn.cli.options import (
     Columns,
@@ -40,7 +40,8 @@ _RUN = "The fit"
 
 def fit(
     data: Annotated[
-        str, typer.Argument(help="Cells with times: .h5ad, .csv, .parquet, .npz, a folder of .csv, or a data set's name.")
+        str,
+        typer.Argument(help="Cells with times: .h5ad, .csv, .parquet, .npz, a folder of .csv, or a data set's name."),
     ],
     out: Annotated[str, typer.Option(help="File for the model; its name ends in .safetensors.")] = "model.safetensors",
     method: Annotated[
@@ -72,7 +73,8 @@ def fit(
     batch_size: Annotated[int | None, typer.Option(help="Examples in a step.", rich_help_panel=_RUN)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=_RUN)] = None,
     without: Annotated[
-        str | None, typer.Option(help="Times to leave out of the fit, e.g. 2,3, to test on later.", rich_help_panel=_RUN)
+        str | None,
+        typer.Option(help="Times to leave out of the fit, e.g. 2,3, to test on later.", rich_help_panel=_RUN),
     ] = None,
     checkpoint: Annotated[
         str | None,
@@ -119,9 +121,7 @@ def fit(
     if without is not None:
         snapshots = snapshots.without(parse_numbers(without, "--without"))
     show_progress = sys.stderr.isatty() and not as_json
-    model.fit(
-        snapshots, seed=seed, progress=show_progress, checkpoint=checkpoint, resume=resume, device=where
-    )
+    model.fit(snapshots, seed=seed, progress=show_progress, checkpoint=checkpoint, resume=resume, device=where)
     model.save(target)
     result = _result(model, snapshots, target)
     emit(result, as_json, lambda: print_pairs(f"{type(model).__name__} -> {target}", result))

@@ -11,7 +11,24 @@ from gendyn.cli.options import parse_settings
 if TYPE_CHECKING:
     from gendyn.training import Estimator
 
-__all__ = ["build", "build_many"]
+__all__ = ["build", "build_many", "names_of_models"]
+
+
+COUPLINGS = ("independent", "ot", "sinkhorn", "spline-ot")
+"""Short names: flow matching with this coupling."""
+
+
+def names_of_models() -> dict[str, type[Estimator]]:
+    """Return the models by the names that a person types.
+
+    Examples
+    --------
+    >>> "flow-matching" in names_of_models()
+    True
+    """
+    from gendyn.models import MODELS
+
+    return {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", key).lower(): kind for key, kind in MODELS.items()}
 
 
 def build(text: str, settings: Mapping[str, Any] | None = None) -> Estimator:
@@ -21,7 +38,7 @@ def build(text: str, settings: Mapping[str, Any] | None = None) -> Estimator:
     ----------
     text
         The name of a class in :data:`gendyn.models.MODELS`, in words joined by hyphens, with parameters after colons;
-        a lone word after the colon is the coupling.
+        a lone word after the colon is the coupling. A coupling alone means flow matching with it.
     settings
         Further parameters; those in ``text`` win.
 
@@ -30,14 +47,20 @@ def build(text: str, settings: Mapping[str, Any] | None = None) -> Estimator:
     ValueError
         If there is no such model, or it has no such parameter.
     """
-    from gendyn.models import MODELS
-
+    known = names_of_models()
+    if text.strip().lower() in COUPLINGS:
+        text = f"flow-matching:{text.strip().lower()}"
     name, *parts = text.split(":")
-    known = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", key).lower(): kind for key, kind in MODELS.items()}
     if name.strip().lower() not in known:
-        raise ValueError(f"there is no method {name!r}; there are {', '.join(known)}")
+        raise ValueError(
+            f"there is no method {name!r}; there are {', '.join(known)}, and for flow-matching the short names "
+            f"{', '.join(COUPLINGS)}"
+        )
     kind = known[name.strip().lower()]
-    parameters = {**(settings or {}), **parse_settings([p if "=" in p else f"coupling={p}" for p in parts], "--methods")}
+    parameters = {
+        **(settings or {}),
+        **parse_settings([p if "=" in p else f"coupling={p}" for p in parts], "--methods"),
+    }
     defaults = kind().get_params()
     unknown = [key for key in parameters if key not in defaults]
     if unknown:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gendyn.data import Snapshots
+    from gendyn.data import Paths, Snapshots
 
 __all__ = [
     "Columns",
@@ -54,9 +54,7 @@ Rep = Annotated[
 ]
 Dims = Annotated[
     int | None,
-    typer.Option(
-        help="Use only the first so many dimensions, e.g. 5 principal components.", rich_help_panel=_READING
-    ),
+    typer.Option(help="Use only the first so many dimensions, e.g. 5 principal components.", rich_help_panel=_READING),
 ]
 WeightKey = Annotated[
     str | None, typer.Option(help="Column with the weight (mass) of each cell.", rich_help_panel=_READING)
@@ -105,9 +103,7 @@ class Reading:
         if not Path(source).exists() and source in set(datasets.available()["name"]):
             found = datasets.load(source)
             if not isinstance(found, Snapshots):
-                raise ValueError(
-                    f"data set {source!r} holds {type(found).__name__}; this command needs populations"
-                )
+                raise ValueError(f"data set {source!r} holds {type(found).__name__}; this command needs populations")
             return found if self.dims is None else _first_dims(found, self.dims)
         if not Path(source).exists():
             raise FileNotFoundError(
@@ -124,6 +120,22 @@ class Reading:
             times=times or None,
             n_dims=self.dims,
         )
+
+    def populations(self, source: str) -> Snapshots:
+        """Return the populations in a file of snapshots, or those that the paths of a file form at their times."""
+        from gendyn.data import Snapshots
+
+        found = self.read(source)
+        return found if isinstance(found, Snapshots) else found.snapshots()
+
+    def read(self, source: str) -> Snapshots | Paths:
+        """Return what a file of gendyn's holds, snapshots or paths; any other file is read as snapshots."""
+        from gendyn.data import Paths
+        from gendyn.data.storage.formats import kind_of
+
+        if Path(source).exists() and kind_of(Path(source)) == "paths":
+            return Paths.load(source)
+        return self.snapshots(source)
 
 
 def parse_times(text: str, option: str = "--times") -> list[float]:
@@ -217,9 +229,7 @@ def check_output(path: str | Path, suffixes: Sequence[str], inputs: Sequence[str
     if not any(target.name.lower().endswith(suffix) and target.name != suffix for suffix in suffixes):
         raise ValueError(f"cannot write {str(path)!r}: give a name that ends in {' or '.join(suffixes)}")
     if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"cannot write {str(path)!r}: there is no folder {str(target.parent)!r}; make it first"
-        )
+        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(target.parent)!r}; make it first")
     if target.is_dir() and target.suffix != ".zarr":
         raise ValueError(f"cannot write {str(path)!r}: it is a folder")
     for source in inputs:

@@ -37,9 +37,7 @@ def sample(
         str | None,
         typer.Option(help="Times to report: 0,1,2.5 or start:stop:step. Left out: the times of the fit."),
     ] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", help="How many paths. Left out: one from each start cell.")
-    ] = None,
+    n: Annotated[int | None, typer.Option("--n", help="How many paths. Left out: one from each start cell.")] = None,
     start: Annotated[
         str | None,
         typer.Option(help="Cells to start from (a data file). Left out: first cells of the fit, kept in the model."),

@@ -53,7 +53,7 @@ def _text(value: Any) -> str:
         return "-" if value != value else f"{value:.4g}"
     if value is None:
         return "-"
-    if isinstance(value, list | tuple) and not isinstance(value, str):
+    if isinstance(value, list | tuple):
         return _shortened([_text(entry) for entry in value])
     return str(value)
 

@@ -68,7 +68,7 @@ def union(snapshots: Snapshots, t: float) -> Prediction:
 
 
 def mean_shift(snapshots: Snapshots, t: float, fraction: float | None = None) -> Prediction:
-    """Return the earlier population, moved by ``fraction`` (by default that of the time gone by) of the mean difference.
+    """Return the earlier population, moved by a fraction of the mean difference (by default that of the time).
 
     Examples
     --------
@@ -105,7 +105,8 @@ def training_free_rows(snapshots: Snapshots, t: float, fraction: float | None = 
     """Return all predictions that need no learning, by name."""
     low, high = neighbours(snapshots, t)
     whole = [
-        Prediction(snapshots.population(u), None if snapshots.weights is None else snapshots.mass(u)) for u in (low, high)
+        Prediction(snapshots.population(u), None if snapshots.weights is None else snapshots.mass(u))
+        for u in (low, high)
     ]
     return {
         "previous": whole[0],

@@ -14,7 +14,6 @@ same metric between two disjoint random halves of the real sample.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from torch import Tensor
 from gendyn.coupling import TransportError
 from gendyn.data.checks import as_tensor
 from gendyn.evaluation.metric import MetricResult
+from gendyn.evaluation.parallel import spread
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
 __all__ = [
@@ -223,7 +223,9 @@ def energy_distance(
     n_bootstrap: int = 30,
     n_permutations: int = 0,
 ) -> MetricResult:
-    """Return the energy distance (no root; Szekely and Rizzo 2013) with floor, interval and, if asked, a permutation test.
+    """Return the energy distance with floor, interval and, if asked, a permutation test.
+
+    No root is taken (Szekely and Rizzo 2013).
 
     Examples
     --------
@@ -280,8 +282,9 @@ def mmd(
     n_bootstrap: int = 30,
     n_permutations: int = 0,
 ) -> MetricResult:
-    r"""Return the squared MMD of Gaussian kernels :math:`e^{-r^2 / 2\ell^2}` with floor and interval (Gretton et al. 2012).
+    r"""Return the squared MMD of Gaussian kernels :math:`e^{-r^2 / 2\ell^2}` with floor and interval.
 
+    See Gretton et al. (2012).
     Bandwidths are half, once and twice the median distance within the real sample by default, fixed before the
     generated sample is seen. The U-statistic is unbiased and may be negative; no root is taken.
 
@@ -339,21 +342,19 @@ def _measure(
             extra["floor_size"] = half
     low = high = None
     if n_bootstrap > 1:
-        rng = numpy_generator(derive_seed(root, "bootstrap"))
         m, n = min(len(x), bootstrap_size), min(len(y), bootstrap_size)
-        draws = np.array(
-            [
-                value_of(x[rng.choice(len(x), m, p=a)], y[rng.choice(len(y), n, p=b)], np.full(m, 1 / m), np.full(n, 1 / n))
-                for _ in range(n_bootstrap)
-            ]
-        )
+
+        def resample(k: int) -> float:
+            rng = numpy_generator(derive_seed(root, "bootstrap", k))
+            one, two = x[rng.choice(len(x), m, p=a)], y[rng.choice(len(y), n, p=b)]
+            return value_of(one, two, np.full(m, 1 / m), np.full(n, 1 / n))
+
+        draws = np.array(spread(resample, range(n_bootstrap)))
         shrink = np.sqrt(min(m / len(x), n / len(y)))
         reach = float(1.96 * draws.std(ddof=1) * shrink)
         low, high = value - reach, value + reach
         extra["bootstrap"] = {"resamples": n_bootstrap, "real": m, "generated": n}
-    return MetricResult(
-        name, value, low, high, floor, len(x), len(y), None, root, time.perf_counter() - began, extra
-    )
+    return MetricResult(name, value, low, high, floor, len(x), len(y), None, root, time.perf_counter() - began, extra)
 
 
 def _prepare(real: Any, generated: Any, weights_real: Any, weights_generated: Any) -> tuple[Array, Array, Array, Array]:
@@ -361,7 +362,12 @@ def _prepare(real: Any, generated: Any, weights_real: Any, weights_generated: An
     x, y = _matrix(real, "real"), _matrix(generated, "generated")
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"real and generated must have the same number of features; got {x.shape} and {y.shape}")
-    return x, y, _weights(weights_real, len(x), "weights_real"), _weights(weights_generated, len(y), "weights_generated")
+    return (
+        x,
+        y,
+        _weights(weights_real, len(x), "weights_real"),
+        _weights(weights_generated, len(y), "weights_generated"),
+    )
 
 
 def _matrix(sample: Any, name: str) -> Array:
@@ -391,8 +397,8 @@ def _check_size(real: Any, generated: Any, max_size: int) -> None:
     n, m = len(real), len(generated)
     if max(n, m) > max_size:
         raise ValueError(
-            f"exact transport between {n} and {m} points is refused above {max_size}: subsample them, use sliced_wasserstein, or "
-            "raise max_size and wait"
+            f"exact transport between {n} and {m} points is refused above {max_size}: subsample them, use "
+            "sliced_wasserstein, or raise max_size and wait"
         )
 
 
@@ -407,15 +413,13 @@ def _wasserstein(x: Array, y: Array, a: Array, b: Array, p: int, max_iterations:
         return float(ot.wasserstein_1d(x[:, 0], y[:, 0], a, b, p=p) ** (1 / p))
     cost = _euclidean(x, y)
     cost = cost if p == 1 else cost**2
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            total = float(ot.emd2(a, b, cost, numItermax=max_iterations))
-        except UserWarning as warning:
-            raise TransportError(
-                f"exact transport between {len(x)} and {len(y)} points was not solved ({warning}); use fewer points"
-            ) from warning
-    return float(max(total, 0.0) ** (1 / p))
+    # What POT would say in a warning stands in its log; filters of warnings are not safe among threads.
+    total, log = ot.emd2(a, b, cost, numItermax=max_iterations, log=True, center_dual=False)
+    if log["warning"] is not None:
+        raise TransportError(
+            f"exact transport between {len(x)} and {len(y)} points was not solved ({log['warning']}); use fewer points"
+        )
+    return float(max(float(total), 0.0) ** (1 / p))
 
 
 def _directions(count: int, dim: int, seed: Seed) -> Array:

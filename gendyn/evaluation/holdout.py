@@ -20,19 +20,21 @@ population). Two protocols:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from gendyn.data import Paths, Scaling, Snapshots
 from gendyn.evaluation.baselines import Prediction, neighbours, training_free_rows
 from gendyn.evaluation.distances import energy_value, mmd_value, sliced_wasserstein_value, wasserstein_value
+from gendyn.evaluation.parallel import spread
 from gendyn.evaluation.report import LeaveOneOutReport
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
@@ -113,13 +115,16 @@ def leave_one_out(
             named = float(snapshots.times[position])
             train = work.without([hole])
             scaling = Scaling.fit(work if protocol == "published" else train, scale)
-            fold = _Fold(_scaled(train, scaling), hole, _scaled(work.only([hole]), scaling), protocol, derive_seed(root, position))
-            began = time.perf_counter()
+            fold = _Fold(
+                _scaled(train, scaling),
+                hole,
+                _scaled(work.only([hole]), scaling),
+                protocol,
+                derive_seed(root, position),
+            )
             baselines = training_free_rows(fold.train, hole, 0.5 if protocol == "published" else None)
             fold.reference = baselines["OT interpolant"]
-            for name, prediction in baselines.items():
-                rows += fold.rows(name, "baseline", "restart", named, [prediction], time.perf_counter() - began)
-                began = time.perf_counter()
+            rows += fold.baseline_rows(baselines, named)
             rows += fold.floor_rows(named)
             bar.update(1)
             for name, method in methods.items():
@@ -197,7 +202,7 @@ class _Fold:
     ) -> list[dict[str, Any]]:
         """Return the table rows of one prediction (or one per seed)."""
         found = [self._measure(prediction) for prediction in predictions]
-        skills = [self._skill(prediction) for prediction in predictions] if self.protocol == "clean" else []
+        skills = [self._skill(prediction, kind) for prediction in predictions] if self.protocol == "clean" else []
         rows = []
         for metric in found[0]:
             values = np.array([f[metric] for f in found])
@@ -217,6 +222,11 @@ class _Fold:
                 row |= {key: float(np.mean([s[key] for s in skills])) for key in skills[0]}
             rows.append(row)
         return rows
+
+    def baseline_rows(self, baselines: Mapping[str, Prediction], named: float) -> list[dict[str, Any]]:
+        """Return the rows of the predictions that need no learning."""
+        found = spread(lambda name: self.rows(name, "baseline", "restart", named, [baselines[name]], 0.0), baselines)
+        return [row for rows in found for row in rows]
 
     def floor_rows(self, named: float) -> list[dict[str, Any]]:
         """Return the rows of the floor: two random halves of the truth."""
@@ -249,38 +259,43 @@ class _Fold:
             values["MMD^2"] = mmd_value(x, y, weights_real=a, weights_generated=b, seed=self.seed)
         return values
 
-    def _at_half(self, prediction: Prediction, size: int | None = None) -> float:
+    def _at_half(self, prediction: Prediction) -> float:
         """Return the mean W1 over draws of ``n // 2`` predicted points against ``n // 2`` true ones."""
-        values = []
-        for draw, order in enumerate(self.halves):
+
+        def value(draw: int) -> float:
             predicted = _draw(prediction, self.half, derive_seed(self.seed, "predicted", draw))
-            values.append(wasserstein_value(self.real[order[: self.half]], predicted))
-        return float(np.mean(values))
+            return wasserstein_value(self.real[self.halves[draw][: self.half]], predicted)
+
+        return float(np.mean(spread(value, range(_DRAWS))))
 
     def _floor(self) -> float:
         """Return the mean W1 between random halves of the truth."""
         if "floor" not in self._cache:
-            values = [
-                wasserstein_value(self.real[o[: self.half]], self.real[o[self.half : 2 * self.half]]) for o in self.halves
-            ]
-            self._cache["floor"] = float(np.mean(values))
+
+            def value(order: NDArray[np.int64]) -> float:
+                return wasserstein_value(self.real[order[: self.half]], self.real[order[self.half : 2 * self.half]])
+
+            self._cache["floor"] = float(np.mean(spread(value, self.halves)))
         return float(self._cache["floor"])
 
-    def _skill(self, prediction: Prediction) -> dict[str, float]:
-        """Return the skill against the OT interpolant, and the interval of a paired bootstrap over the truth."""
+    def _skill(self, prediction: Prediction, kind: str) -> dict[str, float]:
+        """Return the skill against the OT interpolant; for a method, with its paired-bootstrap interval."""
         if self.reference is None or 2 * self.half > len(self.real):
             return {"skill": np.nan, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": np.nan}
         if "reference" not in self._cache:
             self._cache["reference"] = self._at_half(self.reference)
-            self._cache["reference draws"] = self._resampled(self.reference)
         b, floor = self._cache["reference"], self._floor()
         if prediction is self.reference:
-            return {"skill": 0.0, "skill_low": 0.0, "skill_high": 0.0, "value_at_half": b}
+            return {"skill": 0.0, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": b}
         m = self._at_half(prediction)
         gap = b - floor
         if not gap > 0:  # the yardstick is at the floor already: there is no room for skill
             return {"skill": np.nan, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": m}
         skill = (b - m) / gap
+        if kind != "method":
+            return {"skill": skill, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": m}
+        if "reference draws" not in self._cache:
+            self._cache["reference draws"] = self._resampled(self.reference)
         # Small resamples carry more bias than the whole, but the same to both rows: only their difference is used,
         # its spread shrunk to the full size.
         differences = self._cache["reference draws"] - self._resampled(prediction)
@@ -291,12 +306,12 @@ class _Fold:
     def _resampled(self, prediction: Prediction) -> np.ndarray[Any, Any]:
         """Return W1 on resamples of the truth; the same resamples for every prediction."""
         size = min(_RESAMPLE_SIZE, len(self.real))
-        rng = numpy_generator(self.seed, "bootstrap")
-        values = np.empty(_RESAMPLES)
-        for k in range(_RESAMPLES):
-            rows = rng.integers(0, len(self.real), size)
-            values[k] = wasserstein_value(self.real[rows], _draw(prediction, size, derive_seed(self.seed, "resample", k)))
-        return values
+
+        def value(k: int) -> float:
+            rows = numpy_generator(self.seed, "bootstrap", k).integers(0, len(self.real), size)
+            return wasserstein_value(self.real[rows], _draw(prediction, size, derive_seed(self.seed, "resample", k)))
+
+        return np.array(spread(value, range(_RESAMPLES)))
 
 
 def _draw(prediction: Prediction, n: int, seed: int) -> Tensor:
@@ -314,7 +329,8 @@ def _draw(prediction: Prediction, n: int, seed: int) -> Tensor:
 def _thin(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
     """Draw at most as many points of each side as exact transport takes."""
     return tuple(
-        _draw(Prediction(z, w), min(len(z), _EXACT_SIZE), derive_seed(seed, "thin", k)) for k, (z, w) in enumerate(((x, a), (y, b)))
+        _draw(Prediction(z, w), min(len(z), _EXACT_SIZE), derive_seed(seed, "thin", k))
+        for k, (z, w) in enumerate(((x, a), (y, b)))
     )  # type: ignore[return-value]
 
 
@@ -346,7 +362,8 @@ def _check(
     outside = [t for t in holes if t not in inner]
     if outside or not holes:
         raise ValueError(
-            f"only inner times can be held out ({', '.join(f'{t:g}' for t in inner)}); got {outside[0] if outside else 'none'}"
+            f"only inner times can be held out ({', '.join(f'{t:g}' for t in inner)}); "
+            f"got {outside[0] if outside else 'none'}"
         )
     return holes
 
@@ -375,6 +392,3 @@ def _with_means(table: pd.DataFrame) -> pd.DataFrame:
     means["skill_low"], means["skill_high"] = means["skill"] - total, means["skill"] + total
     means["hole"] = np.nan
     return pd.concat([table, means], ignore_index=True)
-
-
-Predictor = Callable[[Snapshots, float, float, int], Any]

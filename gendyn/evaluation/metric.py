@@ -57,7 +57,9 @@ class MetricResult:
         interval = "" if self.low is None or self.high is None else f" [{self.low:.4g}, {self.high:.4g}]"
         floor = "" if self.floor is None else f", floor {self.floor:.4g}"
         p = "" if self.p_value is None else f", p = {self.p_value:.3g}"
-        return f"{self.metric} = {self.value:.4g}{interval}{floor}{p} ({self.n_real} real, {self.n_generated} generated)"
+        return (
+            f"{self.metric} = {self.value:.4g}{interval}{floor}{p} ({self.n_real} real, {self.n_generated} generated)"
+        )
 
     def __float__(self) -> float:
         return self.value

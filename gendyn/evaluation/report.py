@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gendyn import plotting
 from gendyn.data import Paths, Snapshots, atomic_path
 from gendyn.evaluation.distances import energy_distance, mmd, sliced_wasserstein, wasserstein
 from gendyn.evaluation.metric import MetricResult
-from gendyn import plotting
 from gendyn.plotting import Page
 from gendyn.randomness import Seed, as_seed, derive_seed
 
@@ -61,13 +61,13 @@ class Report:
         self.generated = generated
 
     def __str__(self) -> str:
-        return _text(self._display())
+        return _text(self.display())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.table)} rows)"
 
     def _repr_html_(self) -> str:
-        return str(self._display().to_html(index=False, float_format=lambda v: f"{v:.4g}"))
+        return str(self.display().to_html(index=False, float_format=lambda v: f"{v:.4g}"))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as benchmarks store them: row, metric, value, low, high, peer, seconds."""
@@ -99,7 +99,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
-        frame = self._display()
+        frame = self.display()
         cells = [[_cell(v) for v in row] for row in frame.itertuples(index=False)]
         lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
         return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in cells])
@@ -111,7 +111,7 @@ class Report:
             "Every value stands next to its floor: the same metric between two random halves of the real data. "
             "A value at the floor cannot be told from real by that metric; intervals are at 95 %."
         )
-        page.table(self._display())
+        page.table(self.display())
         if self.real is not None and self.generated is not None:
             page.figure(plotting.populations(self.real, self.generated), "Real and generated populations.")
             page.figure(plotting.marginals(self.real, self.generated), "Marginal densities of the leading features.")
@@ -123,7 +123,8 @@ class Report:
         """Write one self-contained HTML file with table and pictures."""
         self.page().save(path)
 
-    def _display(self) -> pd.DataFrame:
+    def display(self) -> pd.DataFrame:
+        """Return the table as it is shown: fewer columns, means named."""
         frame = self.table.copy()
         frame["time"] = ["mean" if np.isnan(t) else f"{t:g}" for t in frame["time"]]
         columns = ["metric", "time", "value", "low", "high", "floor", "n_real", "n_generated"]
@@ -150,7 +151,25 @@ class LeaveOneOutReport(Report):
 
     def __str__(self) -> str:
         head = f"W1 to the held-out population ({self.protocol} protocol, scale {self.scale!r})"
-        return head + "\n" + _text(self._display())
+        return head + "\n" + _text(self.display())
+
+    def mean(self, row: str, start: str = "restart", metric: str = "W1") -> dict[str, float]:
+        """Return the means over holes of one row: value, value_at_half, skill, skill_low, skill_high, seconds.
+
+        Raises
+        ------
+        ValueError
+            If there is no such row; the message lists those there are.
+        """
+        means = self.table[self.table["hole"].isna() & (self.table["metric"] == metric)]
+        found = means[(means["row"] == row) & means["start"].isin([start, ""])]
+        if found.empty:
+            names = ", ".join(
+                f"{r!r} ({s})" if s else repr(r) for r, s in zip(means["row"], means["start"], strict=True)
+            )
+            raise ValueError(f"there is no row {row!r} with start {start!r} and metric {metric!r}; there are {names}")
+        names_of_numbers = ("value", "value_at_half", "skill", "skill_low", "skill_high", "seconds")
+        return {name: float(found.iloc[0][name]) for name in names_of_numbers}
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as benchmarks store them; the skill is a metric of its own."""
@@ -159,7 +178,9 @@ class LeaveOneOutReport(Report):
             start = f" ({entry['start']})" if entry["kind"] == "method" and self.protocol == "clean" else ""
             where = "mean over holes" if math.isnan(entry["hole"]) else f"t={entry['hole']:g}"
             base = {"row": entry["row"] + start, "peer": entry["kind"], "seconds": _none(entry["seconds"])}
-            rows.append(base | {"metric": f"{entry['metric']}, {where}", "value": entry["value"], "low": None, "high": None})
+            rows.append(
+                base | {"metric": f"{entry['metric']}, {where}", "value": entry["value"], "low": None, "high": None}
+            )
             if not math.isnan(entry["skill"]):
                 low, high = _none(entry["skill_low"]), _none(entry["skill_high"])
                 rows.append(base | {"metric": f"skill, {where}", "value": entry["skill"], "low": low, "high": high})
@@ -173,15 +194,16 @@ class LeaveOneOutReport(Report):
         """Return the report as a page that more can be added to."""
         page = Page(self.title, f"{self.protocol} protocol, scale {self.scale!r}")
         page.text(
-            "Exact W1 to the population that was held out, next to predictions that need no learning. Skill 0 is as good as "
-            "optimal transport between the neighbouring times, 1 is as near as another sample of the truth."
+            "Exact W1 to the population that was held out, next to predictions that need no learning. Skill 0 is "
+            "as good as optimal transport between the neighbouring times, 1 is as near as another sample of the truth."
         )
-        page.table(self._display())
+        page.table(self.display())
         page.figure(self.plot(), "Distance to the held-out population; grey rows need no learning.")
         page.text(f"Seed {self.seed}.")
         return page
 
-    def _display(self) -> pd.DataFrame:
+    def display(self) -> pd.DataFrame:
+        """Return the table as it is shown: W1 with a column for each hole, baselines first, the floor last."""
         table = self.table[self.table["metric"] == "W1"].copy()
         table["hole"] = ["mean" if np.isnan(h) else f"t={h:g}" for h in table["hole"]]
         pivot = table.pivot_table(index=["kind", "row", "start"], columns="hole", values="value", sort=False)
@@ -213,8 +235,8 @@ def evaluate(
     Parameters
     ----------
     real, generated
-        Both :class:`~gendyn.Snapshots`, both :class:`~gendyn.Paths` with shared times, or both arrays ``(n, d)``. They are
-        compared at the times they have in common.
+        Both :class:`~gendyn.Snapshots`, both :class:`~gendyn.Paths` with shared times, or both arrays ``(n, d)``.
+        They are compared at the times they have in common.
     metrics
         Names of metrics, or ``"default"`` for all of them; see :data:`METRICS`.
     seed
@@ -244,7 +266,9 @@ def evaluate(
     """
     names = _metric_names(metrics)
     first, second = _as_snapshots(real, generated)
-    common = [t for t in first.times.tolist() if any(abs(t - u) <= 1e-9 * max(1.0, abs(t)) for u in second.times.tolist())]
+    common = [
+        t for t in first.times.tolist() if any(abs(t - u) <= 1e-9 * max(1.0, abs(t)) for u in second.times.tolist())
+    ]
     if not common:
         raise ValueError(
             f"real and generated have no time in common; got {first.times.tolist()[:8]} and {second.times.tolist()[:8]}"
@@ -265,7 +289,9 @@ def evaluate(
         import warnings
 
         warnings.warn(
-            f"the budget of {budget_seconds:g} s was used up; not computed: {', '.join(skipped)}", UserWarning, stacklevel=2
+            f"the budget of {budget_seconds:g} s was used up; not computed: {', '.join(skipped)}",
+            UserWarning,
+            stacklevel=2,
         )
     if not records:
         raise ValueError(f"the budget of {budget_seconds} s was used up before any metric was done; give more")
@@ -339,4 +365,6 @@ def _text(frame: pd.DataFrame) -> str:
     """Return a table in columns for the terminal."""
     cells = [[str(c) for c in frame.columns]] + [[_cell(v) for v in row] for row in frame.itertuples(index=False)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )

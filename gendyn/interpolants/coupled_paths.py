@@ -14,6 +14,7 @@ block coupled through all its times, which changes who is paired with whom but n
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -102,7 +103,7 @@ def couple(
     sizes = snapshots.sizes
     if n_paths is None:
         n_paths = min(max(4 * max(sizes), 20_000), 200_000)
-    largest = max(first * second for first, second in zip(sizes, sizes[1:], strict=False))
+    largest = max(first * second for first, second in pairwise(sizes))
     if coupling == "independent":
         return torch.stack([_draw(snapshots, k, n_paths, seed) for k in range(len(sizes))], dim=1)
     if block is None and largest <= _FULL_PLAN_PAIRS:

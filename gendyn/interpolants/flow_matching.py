@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -24,13 +24,13 @@ from torch import Tensor
 from gendyn.data import Paths, Scaling, Snapshots
 from gendyn.evaluation import wasserstein_value
 from gendyn.interpolants.conditional_path import CardinalSpline
-from gendyn.interpolants.coupled_paths import CoupledPaths, CouplingName, couple
+from gendyn.interpolants.coupled_paths import CoupledPaths, couple
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.velocity_field import VelocityField
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
-from gendyn.training import Estimator, fingerprint, fit
+from gendyn.training import Estimator, TrainingDiverged, fingerprint, fit
 
 __all__ = ["FlowMatching"]
 
@@ -52,7 +52,8 @@ class FlowMatching(Estimator):
     coupling
         Who is joined to whom. ``"independent"``: anyone to anyone. ``"ot"``: exact optimal transport between
         consecutive times, straight conditional paths. ``"sinkhorn"``: entropic transport. ``"spline-ot"``: the exact
-        plans chained through all times, conditional paths are natural cubic splines; best where there are four times or more.
+        plans chained through all times, conditional paths are natural cubic splines; best where there are four times
+        or more.
     sigma
         Standard deviation of the noise around a conditional path, in units of the scaled data.
     hidden
@@ -68,7 +69,8 @@ class FlowMatching(Estimator):
     block
         Cells per block of the mini-batch plans; ``None`` solves whole plans while they are affordable.
     regularisation
-        Entropic regularisation of ``"sinkhorn"`` in squared scaled units; ``None`` takes 5 % of the median squared distance.
+        Entropic regularisation of ``"sinkhorn"`` in squared scaled units; ``None`` takes 5 % of the median squared
+        distance.
     validation_fraction, patience
         Fraction of cells kept out of training to watch the loss, and the number of checks without improvement after
         which training stops and the best weights are restored. Zero and ``None``: a fixed number of steps.
@@ -183,7 +185,8 @@ class FlowMatching(Estimator):
         self._check_hyper_parameters()
         if not isinstance(data, Snapshots):
             raise TypeError(
-                f"fit needs gendyn.Snapshots; got {type(data).__name__}: read your data with gendyn.read_snapshots first"
+                f"fit needs gendyn.Snapshots; got {type(data).__name__}: "
+                "read your data with gendyn.read_snapshots first"
             )
         if len(data) < 2:
             raise ValueError(
@@ -209,29 +212,35 @@ class FlowMatching(Estimator):
         identity = fingerprint(
             *data.samples, *(data.weights or ()), data.times, model=type(self).__name__, seed=root, **self.get_params()
         )
-        result = fit(
-            objective,
-            steps=self.steps,
-            lr=self.lr,
-            optimizer="adamw" if self.weight_decay else "adam",
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            clip=self.clip,
-            ema=self.ema,
-            patience=self.patience,
-            seed=root,
-            progress=progress,
-            checkpoint=checkpoint,
-            resume=resume,
-            fingerprint=identity,
-        )
-        network.eval().requires_grad_(False)
+        # Before the loop: a fit that diverges leaves its last good state behind.
         self.process_ = process
         self.times_ = data.times.cpu()
         self.names_ = data.names
         self.initial_ = self._initial_cells(data, root)
-        self.history_ = result.history
         self.seed_ = root
+        try:
+            result = fit(
+                objective,
+                steps=self.steps,
+                lr=self.lr,
+                optimizer="adamw" if self.weight_decay else "adam",
+                weight_decay=self.weight_decay,
+                schedule="cosine",
+                clip=self.clip,
+                ema=self.ema,
+                patience=self.patience,
+                seed=root,
+                progress=progress,
+                checkpoint=checkpoint,
+                resume=resume,
+                fingerprint=identity,
+            )
+        except TrainingDiverged as error:
+            self.history_ = error.history
+            raise
+        finally:
+            network.eval().requires_grad_(False)
+        self.history_ = result.history
         return self
 
     def sample(
@@ -300,8 +309,38 @@ class FlowMatching(Estimator):
             return paths
         return Paths(grid, paths.values[:, kept], names=self.names_, info=paths.info)
 
+    def velocity(self, data: Snapshots) -> list[Tensor]:
+        """Return where each measured cell is heading: the learned velocity at its place and time.
+
+        Parameters
+        ----------
+        data
+            Populations at times within the trained range.
+
+        Returns
+        -------
+        list of Tensor
+            One ``(n_k, d)`` a time, in units of the data per unit of time.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If a time is out of the trained range or cells have another number of features.
+        """
+        self._check_fitted()
+        if data.dim != self.process_.dim:
+            raise ValueError(f"the model was fitted on {self.process_.dim} features; the data have {data.dim}")
+        self._check_range(data.times.tolist(), extrapolate=False)
+        with torch.no_grad():
+            return [
+                self.process_.drift(torch.as_tensor(t, dtype=x.dtype, device=x.device), x)
+                for t, x in zip(data.times, data.samples, strict=True)
+            ]
+
     def score(self, data: Snapshots, *, max_cells: int = 1000, seed: Seed = 0) -> float:
-        """Return minus the mean exact W1 distance between predicted and observed populations, in units of the scaled data.
+        """Return minus the mean exact W1 between predicted and observed populations, in units of the scaled data.
 
         Each population of ``data`` is pushed to the next of its times; a first population later than the
         first trained time is predicted from the cells the model keeps. Higher is better; zero is
@@ -366,7 +405,7 @@ class FlowMatching(Estimator):
         name = "ot" if self.coupling == "spline-ot" else self.coupling
         return couple(
             snapshots,
-            cast(CouplingName, name),
+            name,
             block=self.block,
             regularisation=self.regularisation,
             seed=derive_seed(seed, "coupling"),
@@ -392,7 +431,7 @@ class FlowMatching(Estimator):
             order = torch.randperm(size, generator=torch_generator(seed, "split", k)).to(scaled.device)
             held_out.append(order[:count])
             training.append(order[count:])
-        return _rows(scaled, training), _rows(scaled, held_out)
+        return scaled.rows(training), scaled.rows(held_out)
 
     def _initial_cells(self, data: Snapshots, seed: int) -> Tensor:
         """Draw the cells of the first population that the model keeps."""
@@ -470,11 +509,3 @@ class FlowMatching(Estimator):
         self.times_ = tensors["times"]
         self.initial_ = tensors["initial"]
         self.names_ = None if extra["names"] is None else tuple(extra["names"])
-
-
-def _rows(snapshots: Snapshots, rows: Sequence[Tensor]) -> Snapshots:
-    """Return the chosen rows of every population, with their weights."""
-    weights = None
-    if snapshots.weights is not None:
-        weights = [w[r] for w, r in zip(snapshots.weights, rows, strict=True)]
-    return Snapshots(snapshots.times, [x[r] for x, r in zip(snapshots.samples, rows, strict=True)], weights=weights)

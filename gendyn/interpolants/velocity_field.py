@@ -70,7 +70,7 @@ class VelocityField(nn.Module):
         return float(self.times[-1] - self.times[0])
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """Return the velocity ``(B, d)``, in units of ``x`` per unit of time, at ``t`` and ``x`` of shape ``(B, d)``."""
+        """Return the velocity ``(B, d)`` at ``t`` and ``x (B, d)``, in units of ``x`` per unit of time."""
         s = ((t - self.start) / self.span).to(x.dtype)
         velocity: Tensor = self.network(s, (x - self.shift) / self.scale)
         return velocity * (self.scale / self.span)

@@ -2,7 +2,7 @@
 
 from gendyn.plotting.motion import fan, trajectories, velocity
 from gendyn.plotting.page import Page, combine
-from gendyn.plotting.populations import marginals, populations, snapshots
+from gendyn.plotting.populations import hold_out, marginals, populations, snapshots
 from gendyn.plotting.style import figure_of, style
 from gendyn.plotting.tables import distances, history, leave_one_out
 
@@ -13,6 +13,7 @@ __all__ = [
     "fan",
     "figure_of",
     "history",
+    "hold_out",
     "leave_one_out",
     "marginals",
     "populations",

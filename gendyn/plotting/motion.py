@@ -23,8 +23,11 @@ def trajectories(
     ax: Axes | None = None,
     dims: tuple[int, int] | None = None,
     max_paths: int = 120,
+    projection: Projection | None = None,
 ) -> Axes:
     """Draw paths as lines coloured by time, over the measured populations in grey.
+
+    ``projection`` lets several pictures share their coordinates.
 
     Examples
     --------
@@ -36,7 +39,7 @@ def trajectories(
         raise ValueError("trajectories are drawn at times shared by all paths; these have times of their own")
     ax = axes(ax)
     reference = data if data is not None else paths.snapshots()
-    projection = Projection(reference, dims)
+    projection = projection or Projection(reference, dims)
     times = paths.times.cpu().numpy()
     colours, norm = time_colours(times.tolist())
     chosen = np.linspace(0, len(paths) - 1, min(max_paths, len(paths))).round().astype(int)
@@ -134,7 +137,11 @@ def velocity(
         drift = process.drift(torch.tensor(time, dtype=x.dtype, device=x.device), x).cpu().numpy() @ projection.matrix
     field = drift.reshape(resolution, resolution, 2)
     scale = np.ptp(points, axis=0)
-    gaps = np.linalg.norm((grid.reshape(-1, 1, 2) - points[None, ::2]) / scale, axis=-1).min(1).reshape(resolution, resolution)
+    gaps = (
+        np.linalg.norm((grid.reshape(-1, 1, 2) - points[None, ::2]) / scale, axis=-1)
+        .min(1)
+        .reshape(resolution, resolution)
+    )
     field = np.where((gaps < 1.6 / resolution)[..., None], field, np.nan)
     speed = np.linalg.norm(field, axis=-1)
     with style():
@@ -142,7 +149,9 @@ def velocity(
         top = float(np.nanmax(speed)) if np.isfinite(speed).any() else 0.0
         if top > 0:
             width = 0.5 + 1.6 * np.nan_to_num(speed) / top
-            ax.streamplot(gx, gy, field[..., 0], field[..., 1], color=GENERATED, linewidth=width, density=1.3, arrowsize=0.9)
+            ax.streamplot(
+                gx, gy, field[..., 0], field[..., 1], color=GENERATED, linewidth=width, density=1.3, arrowsize=0.9
+            )
         ax.set_xlabel(projection.labels[0])
         ax.set_ylabel(projection.labels[1])
         ax.set_title(f"velocity at t = {time:g}")

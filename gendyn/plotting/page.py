@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gendyn.data import atomic_path
@@ -76,7 +75,8 @@ class Page:
     def numbers(self, entries: Sequence[tuple[str, str, str]]) -> Self:
         """Add large numbers: ``(label, value, note)`` each."""
         cards = [
-            f'<div class="card"><span>{html.escape(label)}</span><b>{html.escape(value)}</b><span>{html.escape(note)}</span></div>'
+            f'<div class="card"><span>{html.escape(label)}</span><b>{html.escape(value)}</b>'
+            f"<span>{html.escape(note)}</span></div>"
             for label, value, note in entries
         ]
         self.blocks.append(f'<div class="cards">{"".join(cards)}</div>')
@@ -91,7 +91,8 @@ class Page:
         )
         note = "" if caption is None else f"<figcaption>{html.escape(caption)}</figcaption>"
         self.blocks.append(
-            f'<figure><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}</figure>'
+            f'<figure><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+            f"{note}</figure>"
         )
         return self
 
@@ -99,13 +100,12 @@ class Page:
         """Add a picture, embedded as PNG."""
         figure = figure_of(picture) if isinstance(picture, Axes) else picture
         buffer = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}) if figure.dpi == dpi else figure.savefig(
-            buffer, format="png", dpi=dpi, metadata={"Software": None}
-        )
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
         data = base64.b64encode(buffer.getvalue()).decode("ascii")
         width = round(figure.get_figwidth() * 96)
         self.blocks.append(
-            f'<figure><img src="data:image/png;base64,{data}" width="{width}" alt="{html.escape(caption or self.title)}">'
+            f'<figure><img src="data:image/png;base64,{data}" width="{width}" '
+            f'alt="{html.escape(caption or self.title)}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
         return self

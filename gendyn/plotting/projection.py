@@ -35,7 +35,7 @@ class Projection:
 
     def __init__(self, reference: Snapshots, dims: tuple[int, int] | None = None) -> None:
         dim = reference.dim
-        if dims is not None and (len(dims) != 2 or not all(0 <= i < dim for i in dims)):
+        if dims is not None and not all(0 <= i < dim for i in dims):
             raise ValueError(f"dims must be two features between 0 and {dim - 1}; got {dims}")
         self.mean = np.zeros(dim)
         if dim == 1:

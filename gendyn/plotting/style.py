@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def style() -> AbstractContextManager[None]:
     >>> inside, mpl.rcParams["axes.spines.top"] == before
     (False, True)
     """
-    return mpl.rc_context(_PARAMETERS)
+    return mpl.rc_context(cast(Any, _PARAMETERS))
 
 
 def axes(ax: Axes | None, size: tuple[float, float] = (5.2, 4.2)) -> Axes:

@@ -31,7 +31,9 @@ def history(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         if "validation" in frame and frame["validation"].notna().any():
             seen = frame[frame["validation"].notna()]
             ax.plot(seen["step"], seen["validation"], color=GENERATED, lw=1.4, marker="o", ms=3)
-            ax.annotate("validation", (seen["step"].iloc[-1], seen["validation"].iloc[-1]), color=GENERATED, fontsize="small")
+            ax.annotate(
+                "validation", (seen["step"].iloc[-1], seen["validation"].iloc[-1]), color=GENERATED, fontsize="small"
+            )
         positive = frame["loss"][frame["loss"] > 0]
         if len(positive) == len(frame) and frame["loss"].max() > 20 * frame["loss"].min():
             ax.set_yscale("log")
@@ -45,17 +47,21 @@ def distances(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> frame = pd.DataFrame({"metric": ["W1"], "time": [0.0], "value": [1.0], "low": [0.9], "high": [1.1], "floor": [0.5]})
+    >>> frame = pd.DataFrame({"metric": ["W1"], "time": [0.0], "value": [1.0], "low": [0.9], "high": [1.1]})
+    >>> frame["floor"] = 0.5
     >>> ax = distances(frame)
     >>> ax.get_xlabel()
     'value / floor'
     """
     _need(table, ("metric", "time", "value", "low", "high", "floor"))
     shown = table.iloc[::-1]
-    labels = [f"{m}, {'mean' if np.isnan(t) else f't = {t:g}'}" for m, t in zip(shown["metric"], shown["time"], strict=True)]
+    labels = [
+        f"{m}, {'mean' if np.isnan(t) else f't = {t:g}'}" for m, t in zip(shown["metric"], shown["time"], strict=True)
+    ]
     ax = axes(ax, (6.4, 0.3 * len(shown) + 1.2))
     # An unbiased metric has a floor about zero: its own size is its unit then.
-    unit = np.maximum(shown["floor"].abs(), 0.02 * shown["value"].abs()).fillna(1.0).to_numpy(float)
+    floor, size = (np.abs(shown[column].to_numpy(dtype=float, na_value=np.nan)) for column in ("floor", "value"))
+    unit = np.fmax(floor, 0.02 * size)
     unit = np.where(unit > 0, unit, 1.0)
     value = shown["value"].to_numpy(float) / unit
     reach = (shown["high"] - shown["low"]).fillna(0.0).to_numpy(float) / 2 / unit
@@ -67,7 +73,9 @@ def distances(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_xlabel("value / floor")
         if value.max() > 20:
             ax.set_xscale("symlog", linthresh=2.0)
-        ax.annotate("floor", (1.0, len(shown) - 0.4), color="#888888", fontsize="small", ha="center", annotation_clip=False)
+        ax.annotate(
+            "floor", (1.0, len(shown) - 0.4), color="#888888", fontsize="small", ha="center", annotation_clip=False
+        )
     return ax
 
 
@@ -95,12 +103,16 @@ def leave_one_out(table: pd.DataFrame, *, metric: str = "W1", ax: Axes | None = 
     with style():
         if len(floor):
             ax.axvline(float(floor.iloc[0]), color=MUTED, lw=1.2)
-            ax.annotate("floor", (float(floor.iloc[0]), len(means) - 0.4), color="#888888", fontsize="small", ha="center")
+            ax.annotate(
+                "floor", (float(floor.iloc[0]), len(means) - 0.4), color="#888888", fontsize="small", ha="center"
+            )
         labels = []
         for y, (_, row) in enumerate(means.iterrows()):
             colour = GENERATED if row["kind"] == "method" else REAL
             single = rows[(rows["row"] == row["row"]) & (rows["start"] == row["start"]) & rows["hole"].notna()]["value"]
-            ax.plot([row["value"], single.min() if len(single) else row["value"]], [y, y], color=MUTED, lw=0.8, zorder=1)
+            ax.plot(
+                [row["value"], single.min() if len(single) else row["value"]], [y, y], color=MUTED, lw=0.8, zorder=1
+            )
             ax.scatter(single, np.full(len(single), y), s=10, color=colour, alpha=0.45, linewidths=0)
             ax.scatter(row["value"], y, s=48, color=colour, zorder=3, marker="D" if row["kind"] == "method" else "o")
             labels.append(f"{row['row']} ({row['start']})" if several and row["kind"] == "method" else str(row["row"]))

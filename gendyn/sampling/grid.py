@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +69,14 @@ class StepGrid:
             self.counts = [max(1, math.ceil(gap / step - 1e-6)) for gap in longest]
         else:
             raise ValueError("a grid needs step or substeps")
+
+    def rows(self, start: int, stop: int) -> StepGrid:
+        """Return the grid of some paths, with the steps that the whole batch takes; shared times are those of all."""
+        if self.times.ndim == 1:
+            return self
+        part = copy(self)
+        part.times = self.times[start:stop]
+        return part
 
     @property
     def n_steps(self) -> int:

@@ -2,9 +2,9 @@ r"""What a process is: the object that the sampler runs.
 
 .. math:: dX = f(t, X)\, dt + g(t, X)\, dW
 
-with drift :math:`f`, diffusion :math:`g` (always the full coefficient) and Brownian motion :math:`W`. A process is any object with
-the members of :class:`Process`; no base class is asked for. It knows no solver. Its ``noise_type`` says what
-:math:`g` returns for states ``(B, d)``:
+with drift :math:`f`, diffusion :math:`g` (always the full coefficient) and Brownian motion :math:`W`. A process is
+any object with the members of :class:`Process`; no base class is asked for. It knows no solver. Its ``noise_type``
+says what :math:`g` returns for states ``(B, d)``:
 
 ============  ==========================  =================================================
 noise type    diffusion returns           meaning
@@ -65,7 +65,7 @@ class Process(Protocol):
 
 
 class ODE:
-    """An ordinary differential equation :math:`dX = f(t, X)\\,dt` from a plain function.
+    r"""An ordinary differential equation :math:`dX = f(t, X)\,dt` from a plain function.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class _Cost:
 def sample(
     process: Process,
     x0: Tensor | Snapshots | Any,
-    times: Tensor | Sequence[float],
+    times: Tensor | Sequence[float] | NDArray[np.floating[Any]],
     *,
     solver: str | Solver | DormandPrince = "auto",
     step: float | None = None,
@@ -78,8 +78,8 @@ def sample(
         Start states ``(B, d)``; ``(d,)`` for one path; or a population at one time.
     times
         Output times, the first of which belongs to ``x0``: ``(T,)`` strictly increasing, or strictly decreasing for an
-        ordinary differential equation run backward; ``(B, T)`` for times of each path's own, where padding repeats a path's
-        last time.
+        ordinary differential equation run backward; ``(B, T)`` for times of each path's own, where padding repeats a
+        path's last time.
     solver
         ``"auto"``: for an ordinary differential equation ``"dopri5"``, or ``"rk4"`` if a step is given; for an Ito
         equation ``"euler_maruyama"``. Also ``"euler"``, ``"midpoint"``, ``"heun"``, or an object with a ``step``.
@@ -96,8 +96,8 @@ def sample(
     save
         ``"times"`` keeps all output times, ``"final"`` the last alone.
     chunk
-        Paths that are simulated at once (rounded up to a multiple of 256); bounds the memory, does not show in the result
-        of a fixed-step solver.
+        Paths that are simulated at once (rounded up to a multiple of 256); bounds the memory, does not show in the
+        result of a fixed-step solver.
     to
         File ``.npz`` to which chunks are written as they are done; the returned paths then read from that file.
     device, dtype
@@ -199,9 +199,7 @@ class _Runner:
         method, process, layout = self.method, self.process, self.layout
         if layout is None or isinstance(method, DormandPrince):
             raise ValueError("a fixed-step solver needs a grid of steps")
-        if self.grid.ndim == 2:
-            layout = StepGrid(self.grid[first_row : first_row + len(x0)], substeps=1)
-            layout.counts = self.layout.counts if self.layout is not None else layout.counts
+        layout = layout.rows(first_row, first_row + len(x0))
         noise = self._noise(x0, first_row)
         x, saved, count = x0, [x0], 0
         for interval in layout:
@@ -233,14 +231,10 @@ class _Runner:
         if self.process.noise_type == "none":
             return None
         columns = noise_dim(self.process)
-        return BrownianStream(
-            self.key, len(x0), columns, first_row=first_row, dtype=x0.dtype, device=x0.device
-        )
+        return BrownianStream(self.key, len(x0), columns, first_row=first_row, dtype=x0.dtype, device=x0.device)
 
 
-def _start_states(
-    x0: Any, times: Any, device: torch.device | str | None, dtype: torch.dtype | None
-) -> Tensor:
+def _start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
     """Return start states ``(B, d)`` that share no memory with the caller's, unless they carry a graph."""
     if isinstance(x0, Snapshots):
         if len(x0) != 1:
@@ -320,7 +314,9 @@ def _choose_solver(
         if fixed:
             raise ValueError("dopri5 chooses its own steps; leave out step and substeps, or name a fixed-step solver")
         if grid.ndim == 2:
-            raise ValueError("dopri5 needs times shared by all paths; use 'rk4' with a step for times of each path's own")
+            raise ValueError(
+                "dopri5 needs times shared by all paths; use 'rk4' with a step for times of each path's own"
+            )
     elif isinstance(solver, str):
         if solver not in SOLVERS:
             raise ValueError(f"solver must be one of auto, dopri5, {', '.join(SOLVERS)}; got {solver!r}")
@@ -338,8 +334,8 @@ def _own_step(process: Process, method: Solver) -> float:
     own = getattr(process, "time_step", None)
     if own is None:
         raise ValueError(
-            f"solver {method.name!r} needs a step: give step= (a length of time) or substeps= (steps per output interval); "
-            f"{type(process).__name__} names no time_step of its own"
+            f"solver {method.name!r} needs a step: give step= (a length of time) or substeps= (steps per output "
+            f"interval); {type(process).__name__} names no time_step of its own"
         )
     return float(own)
 
@@ -356,8 +352,8 @@ def _check_state(x: Tensor, t: float, step: int, name: str) -> None:
     if not bool(torch.isfinite(x.detach()).all()):
         rows = torch.nonzero(~torch.isfinite(x.detach()).all(1)).flatten()
         raise FloatingPointError(
-            f"the state is not finite any more in {len(rows)} of {len(x)} paths by t={t:.6g} (step {step}, solver {name}); "
-            "take a smaller step, or look at drift and diffusion there"
+            f"the state is not finite any more in {len(rows)} of {len(x)} paths by t={t:.6g} (step {step}, solver "
+            f"{name}); take a smaller step, or look at drift and diffusion there"
         )
 
 

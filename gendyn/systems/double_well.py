@@ -159,7 +159,6 @@ def _integral(function: Callable[[float], float], low: float, high: float, corne
         unit = np.concatenate([[0.0], np.geomspace(1e-6, 0.5, 8)])
         nodes = np.concatenate([unit, 1 - unit[-2::-1]]) * (right - left) + left
         total += sum(
-            quad(function, float(a), float(b), epsabs=0.0, epsrel=1e-10, limit=200)[0]
-            for a, b in pairwise(nodes)
+            quad(function, float(a), float(b), epsabs=0.0, epsrel=1e-10, limit=200)[0] for a, b in pairwise(nodes)
         )
     return total

@@ -123,9 +123,7 @@ class GeometricBrownianMotion:
         """
         deviation = self.volatility * math.sqrt(t) if t > 0 else 0.0
         if deviation == 0.0:
-            raise ValueError(
-                f"GeometricBrownianMotion: no density at t = {t} with volatility {self.volatility}"
-            )
+            raise ValueError(f"GeometricBrownianMotion: no density at t = {t} with volatility {self.volatility}")
         ratio = x.to(torch.float64) / x0.to(torch.float64)
         positive = ratio > 0
         logarithm = torch.log(torch.where(positive, ratio, torch.ones_like(ratio)))

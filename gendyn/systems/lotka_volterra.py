@@ -92,9 +92,7 @@ class LotkaVolterra:
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """Return ``(a x - b x y, d x y - c y)``, shape ``(B, 2)``."""
         prey, predator = x[..., :1], x[..., 1:]
-        per_head = torch.cat(
-            [self.growth - self.predation * predator, self.reproduction * prey - self.death], -1
-        )
+        per_head = torch.cat([self.growth - self.predation * predator, self.reproduction * prey - self.death], -1)
         return x * per_head
 
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:

@@ -85,24 +85,18 @@ class OrnsteinUhlenbeck:
         arrays = {name: _array(name, getattr(self, name)) for name in ("rate", "mean", "volatility", "start")}
         spread = _array("start_deviation", self.start_deviation)
         if spread.ndim or spread < 0:
-            raise ValueError(
-                f"OrnsteinUhlenbeck: start_deviation must be one number >= 0; got {spread.tolist()}"
-            )
+            raise ValueError(f"OrnsteinUhlenbeck: start_deviation must be one number >= 0; got {spread.tolist()}")
         ranks = {"rate": 2, "mean": 1, "volatility": 2, "start": 1}
         for name, array in arrays.items():
             if array.ndim > ranks[name]:
-                raise ValueError(
-                    f"OrnsteinUhlenbeck: {name} has {array.ndim} axes; give at most {ranks[name]}"
-                )
+                raise ValueError(f"OrnsteinUhlenbeck: {name} has {array.ndim} axes; give at most {ranks[name]}")
         lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
         dim = check_count("OrnsteinUhlenbeck: dim", self.dim or next(iter(lengths.values()), 1))
         wrong = {name: length for name, length in lengths.items() if length != dim}
         if arrays["rate"].ndim == 2 and arrays["rate"].shape[1] != arrays["rate"].shape[0]:
             raise ValueError(f"OrnsteinUhlenbeck: rate must be square; got shape {arrays['rate'].shape}")
         if wrong:
-            raise ValueError(
-                f"OrnsteinUhlenbeck: every parameter must have length {dim} or be one number; got {wrong}"
-            )
+            raise ValueError(f"OrnsteinUhlenbeck: every parameter must have length {dim} or be one number; got {wrong}")
         # Plain nested tuples keep the dataclass hashable and its repr readable, whatever array was given.
         for name, array in arrays.items():
             object.__setattr__(self, name, _plain(array))
@@ -229,7 +223,7 @@ class OrnsteinUhlenbeck:
     def _propagator(self, t: float) -> NDArray[np.float64]:
         if not (np.isfinite(t) and t >= 0):
             raise ValueError(f"OrnsteinUhlenbeck: t must be a finite time >= 0 after the start; got {t}")
-        return cast("NDArray[np.float64]", expm(-self._rate * t))
+        return expm(-self._rate * t)
 
     def _covariance(self, t: float) -> NDArray[np.float64]:
         self._propagator(t)

@@ -83,9 +83,7 @@ def simulate_snapshots(
     for index, (time, size) in enumerate(zip(grid, sizes, strict=True)):
         if time > now:
             noise = derive_seed(root, "interval", index)
-            paths = sample(
-                system, alive, [now, float(time)], step=step, seed=noise, save="final", dtype=dtype
-            )
+            paths = sample(system, alive, [now, float(time)], step=step, seed=noise, save="final", dtype=dtype)
             alive, now = paths.values[:, -1], float(time)
         populations.append(alive[:size])
         alive = alive[size:]
@@ -132,9 +130,7 @@ def _times(system: System, times: ArrayLike | Tensor | None) -> NDArray[np.float
     gaps = np.flatnonzero(np.diff(grid) <= 0)
     if len(gaps):
         k = int(gaps[0]) + 1
-        raise ValueError(
-            f"times must increase strictly; got {grid[k]:g} after {grid[k - 1]:g} at position {k}"
-        )
+        raise ValueError(f"times must increase strictly; got {grid[k]:g} after {grid[k - 1]:g} at position {k}")
     return grid
 
 

@@ -52,8 +52,8 @@ class Repressilator:
     Examples
     --------
     >>> ring = Repressilator()
-    >>> round(ring.equilibrium, 4), ring.oscillates
-    (1.6976, True)
+    >>> round(ring.equilibrium, 2), ring.oscillates
+    (1.7, True)
     """
 
     production: float = 10.0

@@ -92,9 +92,7 @@ class System(Protocol):
         ...
 
 
-def draw_uniform(
-    low: tuple[float, ...], high: tuple[float, ...], n: int, seed: Seed, dtype: torch.dtype
-) -> Tensor:
+def draw_uniform(low: tuple[float, ...], high: tuple[float, ...], n: int, seed: Seed, dtype: torch.dtype) -> Tensor:
     """Draw ``(n, d)`` points uniformly from a box; drawn in float64, then cast.
 
     Examples

@@ -123,9 +123,7 @@ class ToggleSwitch:
 
     def initial(self, n: int, seed: Seed = 0, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw n undecided cells, both genes low, shape ``(n, 2)``."""
-        return draw_normal(
-            (self.start, self.start), self.start_deviation, check_count("n", n), seed, dtype
-        ).abs()
+        return draw_normal((self.start, self.start), self.start_deviation, check_count("n", n), seed, dtype).abs()
 
     def committed(self, x: Tensor) -> Tensor:
         """Return the fate of each cell, shape ``(B,)``: 1 or 2 if that gene leads by a threshold, else 0."""

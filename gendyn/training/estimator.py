@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths, read_header, read_tensors, write_tensors
+from gendyn.randomness import Seed
 
 __all__ = ["Estimator", "NotFittedError", "read_model_header"]
 
@@ -48,11 +49,29 @@ class Estimator(ABC):
     seed_: int
 
     @abstractmethod
-    def fit(self, data: Any, *, seed: int = 0, progress: bool = True) -> Self:
+    def fit(
+        self,
+        data: Any,
+        *,
+        seed: Seed = 0,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        device: torch.device | str | None = None,
+    ) -> Self:
         """Learn from data and return the model itself."""
 
     @abstractmethod
-    def sample(self, x0: Any = None, times: Any = None, *, n: int | None = None, seed: int = 0) -> Paths:
+    def sample(
+        self,
+        x0: Any = None,
+        times: Any = None,
+        *,
+        n: int | None = None,
+        seed: Seed = 0,
+        progress: bool = False,
+        **options: Any,
+    ) -> Paths:
         """Run the learned process."""
 
     @abstractmethod
@@ -173,8 +192,8 @@ def read_model_header(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} was written by gendyn but holds no model; a file from a model's save is needed")
     if header["format"] > _FORMAT:
         raise ValueError(
-            f"{path} was written by gendyn {header.get('gendyn')} in format {header['format']}; this version reads up to "
-            f"format {_FORMAT}: upgrade gendyn"
+            f"{path} was written by gendyn {header.get('gendyn')} in format {header['format']}; this version reads "
+            f"up to format {_FORMAT}: upgrade gendyn"
         )
     return header
 

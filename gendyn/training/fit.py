@@ -41,7 +41,10 @@ _CHECKPOINT_SECONDS = 5.0
 class Objective(Protocol):
     """What is trained, and how well it does."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         """Return the loss of one mini-batch, a scalar with a graph, with randomness from ``generator`` alone."""
@@ -159,8 +162,8 @@ def fit(
     progress
         Show a progress bar on stderr.
     checkpoint, resume, fingerprint
-        File for the state, whether to go on from it, and what identifies this fit. The file is kept at the end: the same
-        call then returns at once.
+        File for the state, whether to go on from it, and what identifies this fit. The file is kept at the end: the
+        same call then returns at once.
     callbacks
         Called with ``(step, loss)`` at every row of the history.
 
@@ -291,7 +294,9 @@ def _check_options(lr: float, clip: float | None, patience: int | None, objectiv
     if patience is not None and patience < 1:
         raise ValueError(f"patience must be at least 1; got {patience}")
     if patience is not None and not isinstance(objective, ValidatedObjective):
-        raise ValueError("patience needs an objective with validation_loss(); without held-out data there is nothing to watch")
+        raise ValueError(
+            "patience needs an objective with validation_loss(); without held-out data there is nothing to watch"
+        )
 
 
 def _make_optimizer(name: str, parameters: list[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -177,7 +177,11 @@ BAD = [
     (ValueError, {"values": np.zeros((0, 4, 2))}, "at least one path, time and feature; got shape"),
     (TypeError, {"values": [["a"]]}, "values must be an array of numbers"),
     (ValueError, {"times": [0.0, 1.0]}, r"times must have shape \(4,\) or \(3, 4\) for these values; got \(2,\)"),
-    (ValueError, {"times": [0.0, 1.0, 1.0, 2.0]}, r"increase strictly \(or fall strictly\); got 1 after 1 at position 2"),
+    (
+        ValueError,
+        {"times": [0.0, 1.0, 1.0, 2.0]},
+        r"increase strictly \(or fall strictly\); got 1 after 1 at position 2",
+    ),
     (ValueError, {"times": [0.0, 2.0, 1.0, 3.0]}, "got 1 after 2 at position 2"),
     (ValueError, {"times": [0.0, np.nan, 1.0, 3.0]}, "times must be finite"),
     (ValueError, {"times": [[0.0, 2.0, 1.0, 3.0]] * 3, "lengths": [4, 4, 4]}, "path 0 has 1 after 2 at position 2"),
@@ -193,7 +197,11 @@ BAD = [
     (ValueError, {"names": ["a"]}, "names must name each of the 2 features"),
     (TypeError, {"states": ["s", "t"]}, "states name integer values; got values of type torch.float32"),
     (ValueError, {"values": np.full((3, 4), 2), "names": None, "states": ["s", "t"]}, "values must lie in 0 to 1"),
-    (ValueError, {"values": np.full((3, 4), -1), "names": None, "states": ["s", "t"]}, "one for each of 2 states; got -1"),
+    (
+        ValueError,
+        {"values": np.full((3, 4), -1), "names": None, "states": ["s", "t"]},
+        "one for each of 2 states; got -1",
+    ),
 ]
 
 

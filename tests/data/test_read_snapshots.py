@@ -54,7 +54,7 @@ def test_columns_by_name():
     data = read_snapshots(frame, values=["y"], weight_key="w", obs_keys=["kind"])
     assert data.names == ("y",)
     assert data.weights[0].tolist() == list(range(1, 16))
-    assert data.obs[2]["kind"].tolist() == ["b", "a"] * 5
+    assert data.obs[2]["kind"].tolist() == ["a", "b"] * 5
     assert data.obs[2].index.tolist() == list(range(30, 40))
     assert read_snapshots(frame, values="y", obs_keys="kind", n_dims=1).names == ("y",)
     assert read_snapshots(table(), names=["p", "q"]).names == ("p", "q")
@@ -105,7 +105,9 @@ def test_the_warning_points_at_the_users_line():
 
 
 def test_small_populations():
-    with pytest.warns(UserWarning, match=r"times with fewer than 10 rows: 0 \(2\), 2 \(3\); results there are mostly chance"):
+    with pytest.warns(
+        UserWarning, match=r"times with fewer than 10 rows: 0 \(2\), 2 \(3\); results there are mostly chance"
+    ):
         read_snapshots(table().iloc[[0, 1, 15, 16, 17, *range(30, 40)]])
     with pytest.raises(ValueError, match="at least 2 rows; there is one row only at time 0, 2: leave such times out"):
         read_snapshots(table().iloc[[0, 15, *range(30, 40)]])
@@ -115,7 +117,9 @@ def test_bad_values_are_counted_and_found():
     frame = table()
     frame.loc[[3, 7], "x"] = np.nan
     frame.loc[30, "y"] = -np.inf
-    with pytest.raises(ValueError, match=r"values must be finite; got NaN or infinity in 3 of 40 rows \(first: 3, 7, 30\): drop"):
+    with pytest.raises(
+        ValueError, match=r"values must be finite; got NaN or infinity in 3 of 40 rows \(first: 3, 7, 30\): drop"
+    ):
         read_snapshots(frame)
 
 
@@ -156,7 +160,9 @@ def test_text_that_holds_numbers_is_read_when_named():
 
 
 def test_no_time_and_no_values():
-    with pytest.raises(ValueError, match=r"no column is called time, day or the like; name it with time_key= \(columns that"):
+    with pytest.raises(
+        ValueError, match=r"no column is called time, day or the like; name it with time_key= \(columns that"
+    ):
         read_snapshots(table().rename(columns={"day": "when"}))
     with pytest.raises(ValueError, match="no column looks like times; there are 'a'"):
         read_snapshots(pd.DataFrame({"a": ["p", "q"]}))
@@ -174,7 +180,9 @@ def test_columns_left_out_are_named():
     with pytest.warns(UserWarning, match="columns without numbers are left out: 'kind'; name them in obs_keys="):
         read_snapshots(table(kind="a"))
     for name in ("Unnamed: 0", "index", "cell"):
-        with pytest.warns(UserWarning, match=f"columns that only count the rows are left out: '{name}'; name them in values="):
+        with pytest.warns(
+            UserWarning, match=f"columns that only count the rows are left out: '{name}'; name them in values="
+        ):
             assert read_snapshots(table(**{name: np.arange(N)})).names == ("x", "y")
     assert read_snapshots(table(number=np.arange(N)), values=["number"]).dim == 1
 
@@ -192,7 +200,10 @@ def test_pairs_of_arrays():
             assert data == Snapshots(expected.times, expected.samples)
     assert read_snapshots((frame[["x", "y"]], frame["day"])).names == ("x", "y")
     assert read_snapshots({"X": values, "t": frame["day"]}) == read_snapshots((values, frame["day"]))
-    assert read_snapshots((torch.zeros(20), torch.repeat_interleave(torch.tensor([0.1, 0.2]), 10))).times.tolist() == [0.1, 0.2]
+    assert read_snapshots((torch.zeros(20), torch.repeat_interleave(torch.tensor([0.1, 0.2]), 10))).times.tolist() == [
+        0.1,
+        0.2,
+    ]
 
 
 def test_the_users_array_is_not_touched_nor_kept():
@@ -233,7 +244,11 @@ def test_mappings_of_time():
             ValueError,
             "all populations must have the same columns in the same order",
         ),
-        ([1, 2, 3], TypeError, "cannot read snapshots from list; give a file, a folder, a DataFrame, an AnnData object"),
+        (
+            [1, 2, 3],
+            TypeError,
+            "cannot read snapshots from list; give a file, a folder, a DataFrame, an AnnData object",
+        ),
         (None, TypeError, "cannot read snapshots from NoneType"),
     ],
 )
@@ -265,7 +280,9 @@ def test_a_file_reads_as_its_table(tmp_path, suffix):
     if suffix == "parquet":
         frame.to_parquet(path)
     else:
-        frame.to_csv(path, index=False, sep="\t" if "t" in suffix[:2] and suffix != "txt" else ";" if suffix == "txt" else ",")
+        frame.to_csv(
+            path, index=False, sep="\t" if "t" in suffix[:2] and suffix != "txt" else ";" if suffix == "txt" else ","
+        )
     content = path.read_bytes()
     assert read_snapshots(path) == read_snapshots(frame)
     assert read_snapshots(str(path)) == read_snapshots(path)
@@ -284,7 +301,9 @@ def test_what_gendyn_wrote_is_read_as_it_was(tmp_path, suffix):
 def test_arrays_in_a_file(tmp_path):
     values, days = np.random.default_rng(0).normal(size=(N, 3)), np.repeat([0, 2], 20).astype(np.int8)
     path = tmp_path / "a.npz"
-    np.savez_compressed(path, X=values, X_pca=values[:, :2], day=days, w=np.arange(N) + 1, genes=np.array([{}], dtype=object))
+    np.savez_compressed(
+        path, X=values, X_pca=values[:, :2], day=days, w=np.arange(N) + 1, genes=np.array([{}], dtype=object)
+    )
     assert read_snapshots(path) == read_snapshots((values[:, :2], days))
     data = read_snapshots(path, rep="X", weight_key="w", obs_keys=["day"], n_dims=2, time_key="day")
     assert data.obs[1]["day"].tolist() == [2] * 20
@@ -296,14 +315,30 @@ def test_arrays_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "options", "words"),
     [
-        ({"Y": np.zeros((4, 1)), "t": np.zeros(4)}, {}, r"needs an array X \(N, d\) of samples; it has 'Y', 't': name one"),
+        (
+            {"Y": np.zeros((4, 1)), "t": np.zeros(4)},
+            {},
+            r"needs an array X \(N, d\) of samples; it has 'Y', 't': name one",
+        ),
         ({"X": np.zeros((4, 1)), "t": np.zeros(4)}, {"rep": "Z"}, "it has 'X', 't': name one with rep="),
         ({"X": np.zeros((4, 1))}, {}, r"needs one array t \(N,\) of times; it has 'X': name one with time_key="),
         ({"X": np.zeros((4, 1)), "t": np.zeros(4), "day": np.zeros(4)}, {}, "name one with time_key="),
-        ({"X": np.zeros((4, 1)), "t": np.zeros(4)}, {"time_key": "day"}, "time_key names the column 'day', which is not there"),
+        (
+            {"X": np.zeros((4, 1)), "t": np.zeros(4)},
+            {"time_key": "day"},
+            "time_key names the column 'day', which is not there",
+        ),
         ({"X": np.zeros((4, 1)), "t": np.zeros(3)}, {}, r"one time per row; X has shape \(4, 1\) and t \(3,\)"),
-        ({"X": np.zeros((4, 1)), "t": np.zeros(4), "w": np.ones(3)}, {"weight_key": "w"}, r"w of .* must have shape \(4,\)"),
-        ({"X": np.array([{}, 1], dtype=object), "t": np.zeros(2)}, {}, "the array 'X' of .* holds pickled objects, which could run"),
+        (
+            {"X": np.zeros((4, 1)), "t": np.zeros(4), "w": np.ones(3)},
+            {"weight_key": "w"},
+            r"w of .* must have shape \(4,\)",
+        ),
+        (
+            {"X": np.array([{}, 1], dtype=object), "t": np.zeros(2)},
+            {},
+            "the array 'X' of .* holds pickled objects, which could run",
+        ),
     ],
 )
 def test_arrays_that_are_missing_or_do_not_fit(tmp_path, arrays, options, words):
@@ -338,7 +373,11 @@ def test_a_pickle_runs_no_code(tmp_path):
         ("a.csv", b"time,,\n0,1,2\n", "2 columns of .* have no name; name them in the first line"),
         ("a.csv", b"time,x\n0,1\n0,1,2,3\n", "is no table: expected 2 fields in line 3, saw 4"),
         ("a.csv", b"time,x\n0,1,4\n0,1,5\n", "lines have more entries than the first line has names"),
-        ("a.csv", "time,gr\xf6\xdfe\n0,1\n".encode("latin-1"), "is no text in UTF-8 .*; save the table as CSV in UTF-8"),
+        (
+            "a.csv",
+            "time,gr\xf6\xdfe\n0,1\n".encode("latin-1"),
+            "is no text in UTF-8 .*; save the table as CSV in UTF-8",
+        ),
         ("a.csv.gz", b"garbage", r"a\.csv\.gz"),
         ("a.tsv.gz", b"garbage", r"a\.tsv\.gz cannot be read"),
         ("a.parquet", b"garbage", r"a\.parquet is damaged or of another kind"),

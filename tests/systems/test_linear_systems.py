@@ -62,9 +62,7 @@ def test_covariance_is_accurate_at_both_ends():
 def test_unstable_rates_have_no_stationary_law_but_a_covariance():
     process = OrnsteinUhlenbeck(rate=-1.0)
     assert process.covariance(1.0).item() == pytest.approx((math.exp(2.0) - 1) / 2)
-    with pytest.raises(
-        ValueError, match="stationary law needs rates with positive real part; the smallest is -1"
-    ):
+    with pytest.raises(ValueError, match="stationary law needs rates with positive real part; the smallest is -1"):
         process.stationary()
 
 
@@ -77,9 +75,7 @@ def test_rates_and_volatilities_agree_in_every_form():
     ]
     for process in forms[1:]:
         torch.testing.assert_close(process.drift(torch.tensor(0.0), x), forms[0].drift(torch.tensor(0.0), x))
-        torch.testing.assert_close(
-            process.diffusion(torch.tensor(0.0), x), forms[0].diffusion(torch.tensor(0.0), x)
-        )
+        torch.testing.assert_close(process.diffusion(torch.tensor(0.0), x), forms[0].diffusion(torch.tensor(0.0), x))
 
 
 def test_simulated_population_has_the_marginal_law():
@@ -104,8 +100,7 @@ def test_transition_density_equals_scipy():
     x = torch.tensor([[1.0, 0.5], [0.3, -1.0]], dtype=torch.float64)
     means, covariance = ROTATING.conditional_mean(0.7, x0), ROTATING.covariance(0.7)
     expected = [
-        stats.multivariate_normal(m, covariance).logpdf(y)
-        for m, y in zip(means.numpy(), x.numpy(), strict=True)
+        stats.multivariate_normal(m, covariance).logpdf(y) for m, y in zip(means.numpy(), x.numpy(), strict=True)
     ]
     np.testing.assert_allclose(ROTATING.transition_log_density(0.7, x0, x), expected, rtol=1e-10)
 

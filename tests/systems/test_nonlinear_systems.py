@@ -150,9 +150,7 @@ def test_toggle_switch_without_bias_is_symmetric():
 
 def test_toggle_switch_fates_are_stable_states():
     circuit = replace(ToggleSwitch(), volatility=0.0)
-    end = sample(circuit, torch.tensor([[2.4, 0.1], [0.1, 2.4]]).double(), [0.0, 40.0], step=0.05).values[
-        :, -1
-    ]
+    end = sample(circuit, torch.tensor([[2.4, 0.1], [0.1, 2.4]]).double(), [0.0, 40.0], step=0.05).values[:, -1]
     assert circuit.drift(ZERO, end).abs().max() < 1e-9
     assert circuit.committed(end).tolist() == [1, 2]
 
@@ -177,9 +175,7 @@ def test_lorenz_rests_shrinks_and_agrees_with_scipy():
     system = Lorenz63()
     rest = torch.tensor(system.equilibria, dtype=torch.float64)
     assert system.drift(ZERO, rest).abs().max() < 1e-12
-    jacobian = torch.autograd.functional.jacobian(
-        lambda y: system.drift(ZERO, y[None])[0], torch.ones(3).double()
-    )
+    jacobian = torch.autograd.functional.jacobian(lambda y: system.drift(ZERO, y[None])[0], torch.ones(3).double())
     assert jacobian.trace().item() == pytest.approx(system.divergence)
     x0 = torch.tensor([[1.0, 1.0, 25.0]], dtype=torch.float64)
     reference = solve_ivp(

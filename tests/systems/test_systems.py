@@ -134,9 +134,7 @@ def test_bad_parameters_have_a_sentence(name, parameters, error, words):
 
 
 @every_system
-@pytest.mark.parametrize(
-    ("n", "error", "words"), [(0, ValueError, "at least 1"), (2.5, TypeError, "integer")]
-)
+@pytest.mark.parametrize(("n", "error", "words"), [(0, ValueError, "at least 1"), (2.5, TypeError, "integer")])
 def test_bad_numbers_of_states_have_a_sentence(name, n, error, words):
     with pytest.raises(error, match=words):
         get_system(name).initial(n)

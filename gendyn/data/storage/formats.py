@@ -28,6 +28,7 @@ __all__ = [
     "damaged",
     "from_json_bytes",
     "json_bytes",
+    "kind_of",
     "open_npz",
     "optional",
     "parse_header",
@@ -153,6 +154,36 @@ def parse_header(text: object, path: Path, kind: str) -> dict[str, Any]:
     if found != kind:
         raise ValueError(f"{path} holds {found}, where {kind} are needed")
     return dict(header)
+
+
+def kind_of(path: Path) -> str | None:
+    """Return which container gendyn wrote to a file (``"snapshots"``, ``"paths"``, ``"cohort"``), or ``None``.
+
+    Only the header is read. Text and ``.h5ad`` hold snapshots or nothing of gendyn's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If an ``.npz`` or ``.parquet`` file is damaged.
+    """
+    check_exists(path)
+    text: object = None
+    name = path.name.lower()
+    if name.endswith(".npz"):
+        if "gendyn" in array_names(path):
+            text = str(open_npz(path, ["gendyn"])["gendyn"])
+    elif name.endswith(".zarr") and path.is_dir():
+        text = optional("zarr", "io").open_group(str(path), mode="r").attrs.get("gendyn")
+    elif name.endswith(".parquet"):
+        with damaged(path):
+            metadata = optional("pyarrow.parquet", "io").read_schema(path).metadata or {}
+            text = json.loads(metadata.get(b"PANDAS_ATTRS", b"{}")).get("gendyn")
+    if text is None:
+        return None
+    with damaged(path):
+        return str(json.loads(str(text))["kind"])
 
 
 def array_names(path: Path) -> list[str]:

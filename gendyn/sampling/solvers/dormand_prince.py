@@ -6,9 +6,9 @@ answers, measured as
 .. math:: e = \max_{\text{samples}} \sqrt{\frac1d \sum_i
     \Bigl(\frac{\delta_i}{\mathrm{atol} + \mathrm{rtol} \max(|x_i|, |x'_i|)}\Bigr)^2},
 
-accepts a step where :math:`e \le 1` and sets the length of the next by a proportional-integral rule (Hairer, Norsett and
-Wanner 1993). Values between the ends of a step come from the method's own fourth-order interpolant, so output times cost no
-extra steps. The coefficients are SciPy's.
+accepts a step where :math:`e \le 1` and sets the length of the next by a proportional-integral rule (Hairer, Norsett
+and Wanner 1993). Values between the ends of a step come from the method's own fourth-order interpolant, so output
+times cost no extra steps. The coefficients are SciPy's.
 """
 
 from __future__ import annotations
@@ -99,12 +99,13 @@ class DormandPrince:
         while pending < len(grid):
             if run.steps + run.rejected >= _MOST_STEPS:
                 raise RuntimeError(
-                    f"dopri5 needs more than {_MOST_STEPS} steps (it stands at t={t:.6g}); the equation may be stiff: loosen rtol "
-                    "and atol, or use a fixed step"
+                    f"dopri5 needs more than {_MOST_STEPS} steps (it stands at t={t:.6g}); the equation may be "
+                    "stiff: loosen rtol and atol, or use a fixed step"
                 )
             if h < 1e-12 * span:
                 raise RuntimeError(
-                    f"dopri5 cannot meet its tolerances at t={t:.6g} (step {h:.1e}); loosen rtol and atol, or look at the drift"
+                    f"dopri5 cannot meet its tolerances at t={t:.6g} (step {h:.1e}); loosen rtol and atol, or look at "
+                    "the drift"
                 )
             h = min(h, abs(grid[-1] - t))
             slopes = [slope]

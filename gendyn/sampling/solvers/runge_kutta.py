@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gendyn.sampling.process import Calculus, NoiseType, Process
 
-__all__ = ["ButcherTable", "RungeKutta", "EULER", "HEUN", "MIDPOINT", "RK4"]
+__all__ = ["EULER", "HEUN", "MIDPOINT", "RK4", "ButcherTable", "RungeKutta"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a solver is: one step of a process.
 
-A solver knows no model and no loop. It says which calculus and which noise it is right for, its strong order, and how often it
-evaluates the coefficients in a step; its ``step`` is the equation.
+A solver knows no model and no loop. It says which calculus and which noise it is right for, its strong order, and
+how often it evaluates the coefficients in a step; its ``step`` is the equation.
 """
 
 from __future__ import annotations

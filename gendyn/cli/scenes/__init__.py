@@ -1,0 +1,11 @@
+"""The scenes that ``gendyn demo`` shows; a new one joins by a line in :data:`SCENES`."""
+
+from gendyn.cli.scenes.populations import POPULATIONS
+from gendyn.cli.scenes.scene import Scene, Stage
+
+__all__ = ["SCENES", "Scene", "Stage"]
+
+SCENES: dict[str, Scene] = {
+    "populations": POPULATIONS,
+}
+"""Scenes by name, the default first."""

@@ -1,0 +1,183 @@
+"""Flow matching against laws whose flow is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from gendyn.data import Snapshots
+from gendyn.evaluation import wasserstein_value
+from gendyn.interpolants import FlowMatching
+from gendyn.training import NotFittedError, TrainingDiverged
+
+SMALL = {"hidden": (48, 48), "steps": 600, "batch_size": 256}
+
+
+def gaussians(n=600, times=(0.0, 2.0, 3.0), dim=2, seed=0, dtype=torch.float32):
+    """Populations that translate along a curve and shrink."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = []
+    for t in times:
+        centre = torch.tensor([2.0 * t, 0.5 * t**2] + [0.0] * (dim - 2), dtype=dtype)
+        samples.append(torch.randn(n, dim, generator=generator, dtype=dtype) / (1 + 0.2 * t) + centre)
+    return Snapshots(times, samples)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return FlowMatching("ot", **SMALL).fit(gaussians(), progress=False)
+
+
+@pytest.mark.parametrize("coupling", ["independent", "ot", "sinkhorn", "spline-ot"])
+def test_each_population_is_carried_into_the_next(coupling):
+    data = gaussians()
+    model = FlowMatching(coupling, **SMALL).fit(data, seed=1, progress=False)
+    paths = model.sample(data.at(0.0), [0.0, 2.0, 3.0])
+    for k, t in ((1, 2.0), (2, 3.0)):
+        truth = data.population(t)
+        moved = wasserstein_value(truth, paths.values[:, k])
+        stayed = wasserstein_value(truth, data.samples[k - 1])
+        assert moved < 0.35 < stayed
+
+
+def test_straight_paths_between_two_shifted_populations():
+    x = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    data = Snapshots([1.0, 3.0], [x, x + torch.tensor([4.0, -2.0])])
+    model = FlowMatching("ot", **SMALL).fit(data, progress=False)
+    velocity = model.velocity(data)
+    for v in velocity:
+        # Four units in two units of time: the velocity of every cell is (2, -1).
+        assert (v.mean(0) - torch.tensor([2.0, -1.0])).abs().max() < 0.1
+
+
+def test_the_optimum_is_the_conditional_expectation():
+    # Independent coupling of N(0, 1) and N(m, s^2): v(t, x) is linear in x, in closed form.
+    generator = torch.Generator().manual_seed(0)
+    m, s = 3.0, 0.5
+    data = Snapshots(
+        [0.0, 1.0],
+        [torch.randn(4000, 1, generator=generator), m + s * torch.randn(4000, 1, generator=generator)],
+    )
+    model = FlowMatching("independent", sigma=0.0, scale="none", hidden=(64, 64), steps=1500).fit(data, progress=False)
+    for t in (0.25, 0.5, 0.75):
+        variance = (1 - t) ** 2 + (t * s) ** 2
+        x = torch.linspace(-1.5, 1.5, 7)[:, None] * variance**0.5 + t * m
+        exact = m + (t * s**2 - (1 - t)) / variance * (x - t * m)
+        found = model.process_.drift(torch.tensor(t), x)
+        assert (found - exact).abs().max() < 0.35
+
+
+def test_units_come_back(fitted):
+    far = Snapshots([0.0, 2.0, 3.0], [1000.0 * x + 5.0 for x in gaussians().samples])
+    model = FlowMatching("ot", **SMALL).fit(far, progress=False)
+    for v, w in zip(model.velocity(far), fitted.velocity(gaussians()), strict=True):
+        assert (v.mean(0) / 1000.0 - w.mean(0)).abs().max() < 0.2
+
+
+def test_weights_are_probabilities():
+    x = torch.cat([torch.zeros(50, 1), torch.ones(50, 1)]) + 0.01 * torch.arange(100)[:, None] / 100
+    weights = [[1.0] * 50 + [0.0] * 50] * 2
+    data = Snapshots([0.0, 1.0], [x, x], weights)
+    model = FlowMatching("ot", steps=20, hidden=(8,)).fit(data, progress=False)
+    assert float(model.initial_.max()) < 0.5
+
+
+def test_sampling_by_itself(fitted):
+    paths = fitted.sample(n=37, seed=1)
+    assert paths.values.shape == (37, 3, 2)
+    assert paths.times.tolist() == [0.0, 2.0, 3.0]
+    assert torch.equal(paths.values, fitted.sample(n=37, seed=1).values)
+    assert not torch.equal(paths.values[:, 0], fitted.sample(n=37, seed=2).values[:, 0])
+    assert len(fitted.sample()) == 600
+    assert fitted.sample(n=3, times=[1.0]).values.shape == (3, 1, 2)
+    many = fitted.sample(n=1500)
+    assert len(many.values[:, 0].unique(dim=0)) == 600
+
+
+def test_backward_goes_back(fitted):
+    x = gaussians().population(3.0)
+    back = fitted.sample(x, [3.0, 0.0])
+    forth = fitted.sample(back.values[:, -1], [0.0, 3.0])
+    assert (forth.values[:, -1] - x).abs().max() < 0.05
+
+
+def test_populations_in_between_start_where_they_are(fitted):
+    paths = fitted.sample(gaussians().at(2.0), [2.5, 3.0])
+    assert paths.times.tolist() == [2.5, 3.0]
+
+
+def test_score_prefers_the_better_model(fitted):
+    worse = FlowMatching("ot", steps=2, hidden=(8,)).fit(gaussians(), progress=False)
+    fresh = gaussians(seed=7)
+    assert 0 > fitted.score(fresh) > worse.score(fresh)
+
+
+def test_early_stopping_restores_the_best():
+    model = FlowMatching("ot", steps=400, hidden=(16,), validation_fraction=0.2, patience=3, lr=5e-3)
+    model.fit(gaussians(200), progress=False)
+    watched = model.history_["validation"].dropna()
+    assert len(watched) >= 3
+
+
+def test_float64_all_the_way():
+    model = FlowMatching("ot", steps=10, hidden=(8,)).fit(gaussians(dtype=torch.float64), progress=False)
+    assert model.sample(n=3).dtype == torch.float64
+
+
+def test_a_fit_that_diverges_leaves_its_last_good_state():
+    model = FlowMatching("ot", steps=200, hidden=(8,), lr=1e18, clip=None)
+    with pytest.raises(TrainingDiverged, match="stopped being finite"):
+        model.fit(gaussians(), progress=False)
+    assert torch.isfinite(model.sample(n=5).values).all()
+
+
+def test_names_travel():
+    data = Snapshots([0.0, 1.0], gaussians().samples[:2], names=["a", "b"])
+    model = FlowMatching("ot", steps=5, hidden=(8,)).fit(data, progress=False)
+    assert model.sample(n=2).names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"coupling": "magic"}, "coupling must be one of"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"lr": 0.0}, "lr must be positive"),
+        ({"sigma": -1.0}, "sigma must be zero or positive"),
+        ({"sigma": float("nan")}, "sigma must be zero or positive"),
+        ({"validation_fraction": 0.9}, "validation_fraction must lie in"),
+        ({"patience": 3}, "patience needs validation_fraction"),
+        ({"scale": "log"}, "scal"),
+        ({"activation": "magic"}, "activation"),
+        ({"hidden": ()}, "hidden"),
+    ],
+)
+def test_sentences_of_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        FlowMatching(**({"steps": 5} | parameters)).fit(gaussians(30), progress=False)
+
+
+def test_sentences_of_use(fitted):
+    model = FlowMatching()
+    for call in (model.sample, lambda: model.score(gaussians()), lambda: model.velocity(gaussians())):
+        with pytest.raises(NotFittedError, match="call fit"):
+            call()
+    with pytest.raises(TypeError, match="fit needs gendyn.Snapshots; got ndarray"):
+        model.fit(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="two times or more; got 1"):
+        model.fit(gaussians(times=(1.0,)))
+    with pytest.raises(ValueError, match=r"time 9 lies outside the trained range \[0, 3\]"):
+        fitted.sample(times=[0.0, 9.0])
+    assert fitted.sample(n=2, times=[0.0, 4.0], extrapolate=True).values.shape == (2, 2, 2)
+    with pytest.raises(ValueError, match="n must be at least 1"):
+        fitted.sample(n=0)
+    with pytest.raises(ValueError, match="at least one time"):
+        fitted.sample(times=[])
+    with pytest.raises(ValueError, match="one more; got one time"):
+        fitted.sample(torch.zeros(3, 2), [1.0])
+    with pytest.raises(ValueError, match="population at one time"):
+        fitted.sample(gaussians(), [1.0])
+    with pytest.raises(ValueError, match="2 features, but x0 has 3"):
+        fitted.sample(torch.zeros(4, 3), [0.0, 1.0])
+    with pytest.raises(ValueError, match="fitted on 2 features; the data have 3"):
+        fitted.velocity(gaussians(dim=3))

@@ -1,0 +1,251 @@
+"""The contract of every estimator: a new one joins by one line in CASES."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import gendyn
+from gendyn.data import Paths, Snapshots
+from gendyn.models import MODELS
+from gendyn.training import Estimator, NotFittedError
+
+
+def populations(n: int = 40, seed: int = 0) -> Snapshots:
+    generator = torch.Generator().manual_seed(seed)
+    return Snapshots([0.0, 1.0, 2.5], [torch.randn(n, 2, generator=generator) + k for k in range(3)])
+
+
+@dataclass
+class Case:
+    """How one estimator is tried: small parameters, its kind of data, and spoilt data."""
+
+    model: type[Estimator]
+    parameters: dict[str, Any]
+    data: Any = field(default_factory=populations)
+    fresh: Any = field(default_factory=lambda: populations(seed=9))
+    imports: str = "from tests.test_estimators import CASES"
+
+
+CASES = {
+    "FlowMatching(independent)": Case(gendyn.FlowMatching, {"coupling": "independent", "steps": 30, "hidden": (8,)}),
+    "FlowMatching(ot)": Case(gendyn.FlowMatching, {"coupling": "ot", "steps": 30, "hidden": (8,)}),
+    "FlowMatching(sinkhorn)": Case(gendyn.FlowMatching, {"coupling": "sinkhorn", "steps": 30, "hidden": (8,)}),
+    "FlowMatching(spline-ot)": Case(gendyn.FlowMatching, {"coupling": "spline-ot", "steps": 30, "hidden": (8,)}),
+    "FlowMatching(watched)": Case(
+        gendyn.FlowMatching, {"steps": 30, "hidden": (8,), "validation_fraction": 0.2, "patience": 2}
+    ),
+}
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+def fitted(case: Case, seed: int = 3, **more: Any) -> Estimator:
+    return case.model(**case.parameters).fit(case.data, seed=seed, progress=False, **more)
+
+
+def same_state(one: Estimator, two: Estimator) -> bool:
+    (first, extra), (second, extra_too) = one._state(), two._state()
+    return extra == extra_too and first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_every_model_is_tried():
+    assert {case.model for case in CASES.values()} == set(MODELS.values())
+    assert all(getattr(gendyn, name) is kind for name, kind in MODELS.items())
+
+
+@every_case
+def test_fit_sample_score(case):
+    state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    model = case.model(**case.parameters)
+    assert not hasattr(model, "process_")
+    assert model.fit(case.data, seed=3, progress=False) is model
+    paths = model.sample(n=7, seed=1)
+    assert isinstance(paths, Paths)
+    assert len(paths) == 7
+    assert torch.isfinite(paths.values).all()
+    assert np.isfinite(model.score(case.fresh))
+    assert model.seed_ == 3
+    assert isinstance(model.history_, pd.DataFrame)
+    assert {"step", "loss"} <= set(model.history_.columns)
+    assert torch.equal(torch.random.get_rng_state(), state[0])
+    assert (np.random.get_state()[1] == state[1]).all()
+
+
+@every_case
+def test_same_seed_same_model(case):
+    one, two, other = fitted(case), fitted(case), fitted(case, seed=4)
+    assert same_state(one, two)
+    assert not same_state(one, other)
+    assert torch.equal(one.sample(n=5, seed=2).values, two.sample(n=5, seed=2).values)
+
+
+@every_case
+def test_a_fit_leaves_data_and_parameters_alone(case):
+    before = [x.clone() for x in case.data.samples]
+    model = fitted(case)
+    assert all(torch.equal(a, b) for a, b in zip(before, case.data.samples, strict=True))
+    assert model.get_params() == case.model(**case.parameters).get_params()
+
+
+@every_case
+def test_save_and_load(case, tmp_path):
+    model = fitted(case)
+    model.save(tmp_path / "model.safetensors")
+    again = gendyn.load(tmp_path / "model.safetensors")
+    assert type(again) is case.model
+    assert same_state(model, again)
+    assert again.get_params() == model.get_params()
+    assert again.seed_ == model.seed_
+    pd.testing.assert_frame_equal(again.history_, model.history_)
+    assert torch.equal(again.sample(n=5, seed=2).values, model.sample(n=5, seed=2).values)
+    assert again.score(case.fresh) == model.score(case.fresh)
+    again.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+    assert again.clone().fit(case.data, seed=3, progress=False).process_ is not None
+
+
+@every_case
+def test_a_stopped_fit_goes_on_to_the_same_model(case, tmp_path, monkeypatch):
+    whole = fitted(case)
+    monkeypatch.setattr("gendyn.training.fit._CHECKPOINT_SECONDS", 0.0)
+    file = tmp_path / "state.safetensors"
+    from gendyn.training.checkpoint import Checkpoint
+
+    written = []
+    write = Checkpoint.write
+
+    def stop(self, tensors, state):
+        write(self, tensors, state)
+        written.append(state["step"])
+        if state["step"] >= 15:
+            raise MemoryError("stopped by the test")
+
+    monkeypatch.setattr(Checkpoint, "write", stop)
+    with pytest.raises(MemoryError):
+        fitted(case, checkpoint=file)
+    monkeypatch.setattr(Checkpoint, "write", write)
+    assert 0 < written[-1] < 30 or case.parameters.get("patience")
+    resumed = fitted(case, checkpoint=file)
+    assert same_state(whole, resumed)
+    pd.testing.assert_frame_equal(whole.history_, resumed.history_)
+    # A finished fit that is called again returns at once; with other data or another seed it refuses.
+    assert same_state(whole, fitted(case, checkpoint=file))
+    with pytest.raises(ValueError, match="another fit|belongs to"):
+        fitted(case, seed=8, checkpoint=file)
+    assert same_state(fitted(case, seed=8), fitted(case, seed=8, checkpoint=file, resume=False))
+
+
+@every_case
+def test_bad_data_are_refused(case):
+    model = case.model(**case.parameters)
+    with pytest.raises(TypeError):
+        model.fit([1, 2, 3], progress=False)
+    spoilt = [x.clone() for x in case.data.samples]
+    spoilt[1][0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(Snapshots(case.data.times, spoilt), progress=False)
+    assert not hasattr(model, "process_")
+
+
+@every_case
+def test_unfitted_models_say_so(case, tmp_path):
+    model = case.model(**case.parameters)
+    for call in (
+        lambda: model.sample(n=3),
+        lambda: model.score(case.data),
+        lambda: model.save(tmp_path / "m.safetensors"),
+    ):
+        with pytest.raises(NotFittedError, match=r"not fitted yet; call fit\(data\) first"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_case
+def test_parameters_are_those_of_the_constructor(case):
+    model = case.model(**case.parameters)
+    assert case.model(**model.get_params()).get_params() == model.get_params()
+    assert model.clone().get_params() == model.get_params()
+    assert type(model).__name__ in repr(model)
+    with pytest.raises(ValueError, match="has no parameter 'nonsense'; it has"):
+        model.set_params(nonsense=1)
+
+
+@every_case
+def test_ctrl_c_keeps_the_model_so_far(case, monkeypatch):
+    from gendyn.interpolants.objective import FlowMatchingObjective
+
+    loss = FlowMatchingObjective.loss
+
+    def interrupt(self, step, generator):
+        if step == 12:
+            raise KeyboardInterrupt
+        return loss(self, step, generator)
+
+    monkeypatch.setattr(FlowMatchingObjective, "loss", interrupt)
+    with pytest.warns(UserWarning, match="interrupted after 12 of 30 steps"):
+        model = fitted(case)
+    assert torch.isfinite(model.sample(n=3).values).all()
+    assert len(model.history_) <= 12
+
+
+def test_a_killed_process_goes_on_to_the_same_model(tmp_path):
+    """Kill -9 a real process in mid-fit; the next one ends where an undisturbed one does."""
+    script = textwrap.dedent(
+        """
+        import sys, torch, gendyn
+        x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+        data = gendyn.Snapshots([0.0, 1.0, 2.0], [x, x + 1, x * 2])
+        import gendyn.training.fit as loop
+        from gendyn.training.checkpoint import Checkpoint
+        loop._CHECKPOINT_SECONDS = 0.0
+        write = Checkpoint.write
+        def tell(self, tensors, state):
+            write(self, tensors, state)
+            print(state["step"], flush=True)
+        Checkpoint.write = tell
+        gendyn.FlowMatching("ot", steps=1500, hidden=(16,)).fit(
+            data, progress=False, checkpoint=sys.argv[1]).save(sys.argv[2])
+        """
+    )
+
+    def start(state, out):
+        arguments = [sys.executable, "-c", script, str(tmp_path / state), str(tmp_path / out)]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    process = start("state", "killed.safetensors")
+    for line in process.stdout:
+        if int(line) >= 700:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert not (tmp_path / "killed.safetensors").exists()
+    again = start("state", "resumed.safetensors")
+    first = int(again.stdout.readline())
+    again.communicate()
+    assert 700 < first
+    start("fresh", "whole.safetensors").communicate()
+    assert (tmp_path / "resumed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_models_are_read_without_warnings(tmp_path):
+    model = fitted(CASES["FlowMatching(ot)"])
+    model.save(tmp_path / "m.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        began = time.perf_counter()
+        gendyn.load(tmp_path / "m.safetensors")
+    assert time.perf_counter() - began < 30
