@@ -120,7 +120,7 @@ def test_save_and_load(case, tmp_path):
 @every_case
 def test_a_stopped_fit_goes_on_to_the_same_model(case, tmp_path, monkeypatch):
     whole = fitted(case)
-    monkeypatch.setattr("gendyn.training.fit._CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("gendyn.training.loop._CHECKPOINT_SECONDS", 0.0)
     file = tmp_path / "state.safetensors"
     from gendyn.training.checkpoint import Checkpoint
 
@@ -208,7 +208,7 @@ def test_a_killed_process_goes_on_to_the_same_model(tmp_path):
         import sys, torch, gendyn
         x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
         data = gendyn.Snapshots([0.0, 1.0, 2.0], [x, x + 1, x * 2])
-        import gendyn.training.fit as loop
+        import gendyn.training.loop as loop
         from gendyn.training.checkpoint import Checkpoint
         loop._CHECKPOINT_SECONDS = 0.0
         write = Checkpoint.write
@@ -235,7 +235,7 @@ def test_a_killed_process_goes_on_to_the_same_model(tmp_path):
     again = start("state", "resumed.safetensors")
     first = int(again.stdout.readline())
     again.communicate()
-    assert 700 < first
+    assert first > 700
     start("fresh", "whole.safetensors").communicate()
     assert (tmp_path / "resumed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

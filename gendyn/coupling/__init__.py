@@ -3,7 +3,7 @@
 from gendyn.coupling.chain import PlanChain, chain_minibatch
 from gendyn.coupling.cost import cost_matrix
 from gendyn.coupling.entropic import EntropicPlan, sinkhorn_plan
-from gendyn.coupling.exact import TransportError, exact_plan
+from gendyn.coupling.exact import TransportError, exact_plan, transport_cost
 from gendyn.coupling.pairing import (
     Coupling,
     EntropicCoupling,
@@ -29,4 +29,5 @@ __all__ = [
     "exact_plan",
     "get_coupling",
     "sinkhorn_plan",
+    "transport_cost",
 ]

@@ -12,7 +12,6 @@ and equal sizes give a permutation without crumbs.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from torch import Tensor
 from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix, is_uniform
 from gendyn.coupling.plan import Plan
 
-__all__ = ["TransportError", "exact_plan", "optimal_partners"]
+__all__ = ["TransportError", "exact_plan", "optimal_partners", "transport_cost"]
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -152,28 +151,53 @@ def _monotone(x0: Floats, x1: Floats, a: Floats, b: Floats) -> Atoms:
     return rows, columns, np.diff(levels, prepend=0.0)
 
 
-def _magnified(costs: Floats) -> Floats:
-    """Bring the largest cost to about 2^60 by a power of two, which rounds nothing.
+def transport_cost(costs: Floats, a: Floats, b: Floats, max_iterations: int = _PIVOTS) -> float:
+    r"""Return :math:`\min_P \sum_{ij} P_{ij} c_{ij}` alone, for costs ``(n, m)`` and weights that sum to 1, in float64.
+
+    Raises
+    ------
+    TransportError
+        If the solver stops before its answer is exact.
+
+    Examples
+    --------
+    >>> transport_cost(np.array([[1.0, 3.0], [3.0, 1.0]]), np.array([0.5, 0.5]), np.array([0.5, 0.5]))
+    1.0
+    """
+    power = _magnitude(costs)
+    return math.ldexp(float(_pot(ot.emd2, a, b, np.ldexp(costs, power), max_iterations)), -power)
+
+
+def _magnitude(costs: Floats) -> int:
+    """Return the power of two that brings the largest cost to about 2^60, which rounds nothing.
 
     The simplex takes reduced costs within some 1e-14 of zero for zero, whatever their unit: left as they are, costs of
     data in small units would silently give a plan that is not optimal.
     """
     largest = max(float(costs.max()), -float(costs.min()))
-    return np.ldexp(costs, 60 - math.frexp(largest)[1]) if largest > 0 else costs
+    return 60 - math.frexp(largest)[1] if largest > 0 else 0
+
+
+def _pot(solver: Any, a: Floats, b: Floats, costs: Floats, max_iterations: int) -> Any:
+    """Run a solver of POT; an answer that is not optimal is an error, not a warning."""
+    try:
+        # What POT says in a warning stands in its log too, which does not depend on the caller's filters.
+        answer, log = solver(a, b, costs, numItermax=max_iterations, log=True, center_dual=False)
+        unsolved = log["warning"]
+    except UserWarning as warning:
+        unsolved = str(warning)
+    if unsolved is not None:
+        raise TransportError(
+            f"optimal transport between {len(a)} and {len(b)} points was not solved exactly within {max_iterations} "
+            "pivots; raise max_iterations or use fewer points"
+        )
+    return answer
 
 
 def _simplex(costs: Floats, a: Floats, b: Floats, max_iterations: int) -> Atoms:
     """Solve by POT's network simplex and return the atoms, sorted by row."""
     n0, n1 = costs.shape
-    with warnings.catch_warnings(record=True):
-        # POT repeats in a warning what its result says; the result is read below.
-        warnings.simplefilter("always")
-        matrix, result = ot.emd(a, b, _magnified(costs), numItermax=max_iterations, log=True, center_dual=False)
-    if result["warning"] is not None:
-        raise TransportError(
-            f"optimal transport between {n0} and {n1} points was not solved exactly within {max_iterations} pivots; "
-            "raise max_iterations or use fewer points"
-        )
+    matrix = _pot(ot.emd, a, b, np.ldexp(costs, _magnitude(costs)), max_iterations)
     rows, columns = np.nonzero(matrix > 0)
     mass = matrix[rows, columns]
     missed = max(

@@ -22,10 +22,10 @@ import ot
 import torch
 from torch import Tensor
 
-from gendyn.coupling import TransportError
+from gendyn.coupling import transport_cost
 from gendyn.data.checks import as_tensor
 from gendyn.evaluation.metric import MetricResult
-from gendyn.evaluation.parallel import spread
+from gendyn.parallel import spread
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
 __all__ = [
@@ -413,13 +413,7 @@ def _wasserstein(x: Array, y: Array, a: Array, b: Array, p: int, max_iterations:
         return float(ot.wasserstein_1d(x[:, 0], y[:, 0], a, b, p=p) ** (1 / p))
     cost = _euclidean(x, y)
     cost = cost if p == 1 else cost**2
-    # What POT would say in a warning stands in its log; filters of warnings are not safe among threads.
-    total, log = ot.emd2(a, b, cost, numItermax=max_iterations, log=True, center_dual=False)
-    if log["warning"] is not None:
-        raise TransportError(
-            f"exact transport between {len(x)} and {len(y)} points was not solved ({log['warning']}); use fewer points"
-        )
-    return float(max(float(total), 0.0) ** (1 / p))
+    return float(max(transport_cost(cost, a, b, max_iterations), 0.0) ** (1 / p))
 
 
 def _directions(count: int, dim: int, seed: Seed) -> Array:

@@ -34,8 +34,8 @@ from tqdm.auto import tqdm
 from gendyn.data import Paths, Scaling, Snapshots
 from gendyn.evaluation.baselines import Prediction, neighbours, training_free_rows
 from gendyn.evaluation.distances import energy_value, mmd_value, sliced_wasserstein_value, wasserstein_value
-from gendyn.evaluation.parallel import spread
 from gendyn.evaluation.report import LeaveOneOutReport
+from gendyn.parallel import spread
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
 __all__ = ["leave_one_out"]
@@ -124,18 +124,30 @@ def leave_one_out(
             )
             baselines = training_free_rows(fold.train, hole, 0.5 if protocol == "published" else None)
             fold.reference = baselines["OT interpolant"]
-            rows += fold.baseline_rows(baselines, named)
-            rows += fold.floor_rows(named)
+            entries = [_Entry(name, "baseline", "restart", [found], 0.0) for name, found in baselines.items()]
             bar.update(1)
             for name, method in methods.items():
-                rows += _method_rows(fold, name, method, named, root, n_seeds)
+                entries += _method_entries(fold, name, method, root, n_seeds)
                 bar.update(1)
+            rows += fold.rows(entries, named)
+            rows += fold.floor_rows(named)
     table = pd.DataFrame(rows)
     return LeaveOneOutReport(_with_means(table), protocol=protocol, scale=scale, seed=root)
 
 
-def _method_rows(fold: _Fold, name: str, method: Method, named: float, root: int, n_seeds: int) -> list[dict[str, Any]]:
-    """Fit a method on a fold with every seed and measure its predictions from each start."""
+@dataclass(frozen=True)
+class _Entry:
+    """Predictions of one hole by one method from one start, one a seed."""
+
+    name: str
+    kind: str
+    start: str
+    predictions: list[Prediction]
+    seconds: float
+
+
+def _method_entries(fold: _Fold, name: str, method: Method, root: int, n_seeds: int) -> list[_Entry]:
+    """Fit a method on a fold with every seed, and predict from each start."""
     predictions: dict[str, list[Prediction]] = {}
     began = time.perf_counter()
     for repeat in range(n_seeds):
@@ -143,10 +155,7 @@ def _method_rows(fold: _Fold, name: str, method: Method, named: float, root: int
         for start, prediction in _predict(fold, name, method, seed).items():
             predictions.setdefault(start, []).append(prediction)
     seconds = (time.perf_counter() - began) / n_seeds
-    rows = []
-    for start, found in predictions.items():
-        rows += fold.rows(name, "method", start, named, found, seconds)
-    return rows
+    return [_Entry(name, "method", start, found, seconds) for start, found in predictions.items()]
 
 
 def _predict(fold: _Fold, name: str, method: Method, seed: int) -> dict[str, Prediction]:
@@ -197,36 +206,34 @@ class _Fold:
         self.halves = [rng.permutation(len(self.real)) for _ in range(_DRAWS)]
         self._cache: dict[str, Any] = {}
 
-    def rows(
-        self, name: str, kind: str, start: str, named: float, predictions: Sequence[Prediction], seconds: float
-    ) -> list[dict[str, Any]]:
-        """Return the table rows of one prediction (or one per seed)."""
-        found = [self._measure(prediction) for prediction in predictions]
-        skills = [self._skill(prediction, kind) for prediction in predictions] if self.protocol == "clean" else []
+    def rows(self, entries: Sequence[_Entry], named: float) -> list[dict[str, Any]]:
+        """Return the table rows of all predictions of this hole; ``named`` is its time in the user's units."""
+        everything = [prediction for entry in entries for prediction in entry.predictions]
+        measured = iter(spread(self._measure, everything))
         rows = []
-        for metric in found[0]:
-            values = np.array([f[metric] for f in found])
-            row: dict[str, Any] = {
-                "row": name,
-                "kind": kind,
-                "start": start,
-                "hole": named,
-                "metric": metric,
-                "value": float(values.mean()),
-                "seed_deviation": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
-                "n_real": len(self.real),
-                "n_generated": len(predictions[0].samples),
-                "seconds": seconds,
-            }
-            if metric == "W1" and skills:
-                row |= {key: float(np.mean([s[key] for s in skills])) for key in skills[0]}
-            rows.append(row)
+        for entry in entries:
+            found = [next(measured) for _ in entry.predictions]
+            skills = []
+            if self.protocol == "clean":
+                skills = [self._skill(prediction, entry.kind) for prediction in entry.predictions]
+            for metric in found[0]:
+                values = np.array([f[metric] for f in found])
+                row: dict[str, Any] = {
+                    "row": entry.name,
+                    "kind": entry.kind,
+                    "start": entry.start,
+                    "hole": named,
+                    "metric": metric,
+                    "value": float(values.mean()),
+                    "seed_deviation": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+                    "n_real": len(self.real),
+                    "n_generated": len(entry.predictions[0].samples),
+                    "seconds": entry.seconds,
+                }
+                if metric == "W1" and skills:
+                    row |= {key: float(np.mean([s[key] for s in skills])) for key in skills[0]}
+                rows.append(row)
         return rows
-
-    def baseline_rows(self, baselines: Mapping[str, Prediction], named: float) -> list[dict[str, Any]]:
-        """Return the rows of the predictions that need no learning."""
-        found = spread(lambda name: self.rows(name, "baseline", "restart", named, [baselines[name]], 0.0), baselines)
-        return [row for rows in found for row in rows]
 
     def floor_rows(self, named: float) -> list[dict[str, Any]]:
         """Return the rows of the floor: two random halves of the truth."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from gendyn.coupling import PlanChain, chain_minibatch, exact_plan, get_coupling, sinkhorn_plan
 from gendyn.coupling.plan import Plan
 from gendyn.data import Snapshots
+from gendyn.parallel import spread
 from gendyn.randomness import torch_generator
 
 __all__ = ["CoupledPaths", "CouplingName", "couple", "default_regularisation"]
@@ -123,16 +124,16 @@ def default_regularisation(x0: Tensor, x1: Tensor) -> float:
 
 def _plans(snapshots: Snapshots, coupling: CouplingName, regularisation: float | None) -> list[Plan]:
     """Solve the whole plan of every consecutive pair of times."""
-    plans = []
-    for k in range(len(snapshots) - 1):
+
+    def solve(k: int) -> Plan:
         x0, x1 = snapshots.samples[k], snapshots.samples[k + 1]
         weights = (None, None) if snapshots.weights is None else (snapshots.weights[k], snapshots.weights[k + 1])
         if coupling == "ot":
-            plans.append(exact_plan(x0, x1, *weights))
-        else:
-            strength = default_regularisation(x0, x1) if regularisation is None else regularisation
-            plans.append(sinkhorn_plan(x0, x1, strength, *weights).plan)
-    return plans
+            return exact_plan(x0, x1, *weights)
+        strength = default_regularisation(x0, x1) if regularisation is None else regularisation
+        return sinkhorn_plan(x0, x1, strength, *weights).plan
+
+    return spread(solve, range(len(snapshots) - 1))
 
 
 def _draw(snapshots: Snapshots, k: int, n: int, seed: int, *labels: int | str) -> Tensor:

@@ -113,7 +113,7 @@ def hold_out(train: Snapshots, paths: Paths, truth: Snapshots, *, max_points: in
     >>> x = torch.zeros(3, 2)
     >>> figure = hold_out(Snapshots([0.0, 2.0], [x, x + 1]), Paths([0.0, 1.0, 2.0], torch.zeros(3, 3, 2)),
     ...     Snapshots([1.0], [x]))
-    >>> [ax.get_title() for ax in figure.axes][:3]
+    >>> [ax.get_title(loc="left") for ax in figure.axes][:3]
     ['observed', 'learned', 'held out: t = 1']
     """
     whole = Snapshots.concatenate(train, truth)

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -40,7 +42,7 @@ _NOISE_STEPS = 32
 
 @dataclass
 class _Cost:
-    """What a run took."""
+    """What a run took, for each path: of an adaptive solver, which steps as its chunk needs, the largest."""
 
     n_steps: int = 0
     nfe_drift: int = 0
@@ -185,12 +187,11 @@ class _Runner:
 
     def run(self, x0: Tensor, first_row: int, advance: Callable[[int], Any]) -> Tensor:
         """Return values ``(B, T, d)`` (or ``(B, 1, d)``) of the rows from ``first_row`` on."""
-        self.cost.n_steps = 0
         if isinstance(self.method, DormandPrince):
             outcome = self.method.run(self.process, x0, self.grid, advance=lambda k: advance(1))
-            self.cost.n_steps = outcome.steps
-            self.cost.nfe_drift += outcome.drift_evaluations
-            self.cost.rejected += outcome.rejected
+            self.cost.n_steps = max(self.cost.n_steps, outcome.steps)
+            self.cost.nfe_drift = max(self.cost.nfe_drift, outcome.drift_evaluations)
+            self.cost.rejected = max(self.cost.rejected, outcome.rejected)
             _check_state(outcome.values[-1], float(self.grid[-1]), outcome.steps, self.method.name)
             return outcome.values[-1][:, None] if self.save == "final" else torch.stack(outcome.values, dim=1)
         return self._fixed(x0, first_row, advance)
@@ -223,8 +224,8 @@ class _Runner:
                 saved.append(x)
         _check_state(x, float(self.grid[..., -1].max()), count, method.name)
         self.cost.n_steps = count
-        self.cost.nfe_drift += count * method.drift_evaluations
-        self.cost.nfe_diffusion += count * method.diffusion_evaluations
+        self.cost.nfe_drift = count * method.drift_evaluations
+        self.cost.nfe_diffusion = count * method.diffusion_evaluations
         return x[:, None] if self.save == "final" else torch.stack(saved, dim=1)
 
     def _noise(self, x0: Tensor, first_row: int) -> BrownianStream | None:

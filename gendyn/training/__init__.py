@@ -3,7 +3,7 @@
 from gendyn.training.checkpoint import Checkpoint, fingerprint
 from gendyn.training.ema import WeightAverage
 from gendyn.training.estimator import Estimator, NotFittedError, read_model_header
-from gendyn.training.fit import FitResult, Objective, TrainingDiverged, ValidatedObjective, fit
+from gendyn.training.loop import FitResult, Objective, TrainingDiverged, ValidatedObjective, fit
 from gendyn.training.schedule import SCHEDULES, get_schedule
 
 __all__ = [

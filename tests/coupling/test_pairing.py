@@ -45,10 +45,10 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def global_generators_stay_untouched() -> Iterator[None]:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr]  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
     yield
     assert bool((torch.get_rng_state() == before[0]).all())
-    assert bool((np.random.get_state()[1] == before[1]).all())  # noqa: NPY002
+    assert bool((np.random.get_state()[1] == before[1]).all())
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS.values(), ids=COUPLINGS.keys())

@@ -49,7 +49,7 @@ def test_an_energy_network_is_a_gradient():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nn.MLP(2, 3, hidden=(0,)), "hidden"),
+        (lambda: nn.MLP(2, 3, hidden=(0,)), "width"),
         (lambda: nn.MLP(2, 3, activation="magic"), "activation"),
         (lambda: nn.VelocityNetwork(0), "dim"),
     ],

@@ -47,7 +47,9 @@ class Watched(Regression):
 def test_it_finds_the_plane(optimizer):
     problem = Regression()
     result = fit(problem, steps=600, lr=0.05, optimizer=optimizer, progress=False)
-    torch.testing.assert_close(problem.module.weight[0].detach(), torch.tensor([1.0, -2.0, 0.5]).double(), atol=1e-2, rtol=0)
+    torch.testing.assert_close(
+        problem.module.weight[0].detach(), torch.tensor([1.0, -2.0, 0.5]).double(), atol=1e-2, rtol=0
+    )
     assert result.stopped == "steps"
     assert result.steps == 600 == len(problem.seen)
     assert len(result.history) == 200
