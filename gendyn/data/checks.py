@@ -38,6 +38,8 @@ def as_tensor(value: ArrayLike, what: str) -> Tensor:
     else:
         if value is None:
             raise TypeError(f"{what} must be an array of numbers; got None")
+        if hasattr(value, "toarray"):
+            raise TypeError(f"{what} must be dense numbers; got a sparse {_kind(value)}: pass its toarray()")
         if isinstance(value, (pd.DataFrame, pd.Series)):
             value = value.to_numpy()
         if isinstance(value, np.ma.MaskedArray):

@@ -208,14 +208,17 @@ class _Fold:
 
     def rows(self, entries: Sequence[_Entry], named: float) -> list[dict[str, Any]]:
         """Return the table rows of all predictions of this hole; ``named`` is its time in the user's units."""
-        everything = [prediction for entry in entries for prediction in entry.predictions]
-        measured = iter(spread(self._measure, everything))
+        # From the first time and from the one before the hole may be the same prediction: it is measured once.
+        everything = {id(prediction): prediction for entry in entries for prediction in entry.predictions}
+        measured = dict(zip(everything, spread(self._measure, everything.values()), strict=True))
+        gains: dict[int, dict[str, float]] = {}
+        if self.protocol == "clean":
+            kinds = {id(prediction): entry.kind for entry in entries for prediction in entry.predictions}
+            gains = {key: self._gain(prediction, kinds[key]) for key, prediction in everything.items()}
         rows = []
         for entry in entries:
-            found = [next(measured) for _ in entry.predictions]
-            skills = []
-            if self.protocol == "clean":
-                skills = [self._skill(prediction, entry.kind) for prediction in entry.predictions]
+            found = [measured[id(prediction)] for prediction in entry.predictions]
+            own = [gains[id(prediction)] for prediction in entry.predictions if gains]
             for metric in found[0]:
                 values = np.array([f[metric] for f in found])
                 row: dict[str, Any] = {
@@ -230,24 +233,24 @@ class _Fold:
                     "n_generated": len(entry.predictions[0].samples),
                     "seconds": entry.seconds,
                 }
-                if metric == "W1" and skills:
-                    row |= {key: float(np.mean([s[key] for s in skills])) for key in skills[0]}
+                if metric == "W1" and own:
+                    row |= {key: float(np.mean([gain[key] for gain in own])) for key in own[0]}
                 rows.append(row)
         return rows
 
     def floor_rows(self, named: float) -> list[dict[str, Any]]:
-        """Return the rows of the floor: two random halves of the truth."""
+        """Return the rows of the floor: two random halves of the truth; W1 is the mean of five divisions."""
         order = self.halves[0]
         one, two = self.real[order[: self.half]], self.real[order[self.half : 2 * self.half]]
         if len(two) == 0:
             return []
-        values = self._metrics(one, two, None, None)
+        values = self._metrics(one, two, None, None) | {"W1": self._floor()}
         base = {"row": "floor", "kind": "floor", "start": "", "hole": named, "seed_deviation": np.nan, "seconds": 0.0}
         rows = []
         for metric, value in values.items():
             row = base | {"metric": metric, "value": value, "n_real": len(one), "n_generated": len(two)}
             if metric == "W1" and self.protocol == "clean":
-                row |= {"skill": 1.0, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": self._floor()}
+                row |= {"value_at_half": self._floor()}
             rows.append(row)
         return rows
 
@@ -285,30 +288,26 @@ class _Fold:
             self._cache["floor"] = float(np.mean(spread(value, self.halves)))
         return float(self._cache["floor"])
 
-    def _skill(self, prediction: Prediction, kind: str) -> dict[str, float]:
-        """Return the skill against the OT interpolant; for a method, with its paired-bootstrap interval."""
+    def _gain(self, prediction: Prediction, kind: str) -> dict[str, float]:
+        """Return W1 at equal sizes, by how much it is below that of the OT interpolant, and the error of this gain."""
+        nothing = {"value_at_half": np.nan, "gain": np.nan, "gain_error": np.nan}
         if self.reference is None or 2 * self.half > len(self.real):
-            return {"skill": np.nan, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": np.nan}
+            return nothing
         if "reference" not in self._cache:
             self._cache["reference"] = self._at_half(self.reference)
-        b, floor = self._cache["reference"], self._floor()
         if prediction is self.reference:
-            return {"skill": 0.0, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": b}
-        m = self._at_half(prediction)
-        gap = b - floor
-        if not gap > 0:  # the yardstick is at the floor already: there is no room for skill
-            return {"skill": np.nan, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": m}
-        skill = (b - m) / gap
+            return nothing | {"value_at_half": self._cache["reference"], "gain": 0.0}
+        value = self._at_half(prediction)
+        found = nothing | {"value_at_half": value, "gain": self._cache["reference"] - value}
         if kind != "method":
-            return {"skill": skill, "skill_low": np.nan, "skill_high": np.nan, "value_at_half": m}
+            return found
         if "reference draws" not in self._cache:
             self._cache["reference draws"] = self._resampled(self.reference)
         # Small resamples carry more bias than the whole, but the same to both rows: only their difference is used,
         # its spread shrunk to the full size.
         differences = self._cache["reference draws"] - self._resampled(prediction)
         shrink = np.sqrt(min(_RESAMPLE_SIZE, len(self.real)) / len(self.real))
-        reach = 1.96 * float(differences.std(ddof=1)) * shrink / abs(gap)
-        return {"skill": skill, "skill_low": skill - reach, "skill_high": skill + reach, "value_at_half": m}
+        return found | {"gain_error": float(differences.std(ddof=1) * shrink)}
 
     def _resampled(self, prediction: Prediction) -> np.ndarray[Any, Any]:
         """Return W1 on resamples of the truth; the same resamples for every prediction."""
@@ -385,17 +384,36 @@ def _scaled(snapshots: Snapshots, scaling: Scaling) -> Snapshots:
 
 
 def _with_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the mean over holes of every row and metric, with hole NaN."""
-    for column in ("skill", "skill_low", "skill_high", "value_at_half"):
+    """Add the mean over holes of every row and metric, with hole NaN, and the skill of all."""
+    for column in ("value_at_half", "gain", "gain_error"):
         if column not in table:
             table[column] = np.nan
-    groups = table.groupby(["row", "kind", "start", "metric"], sort=False)
-    means = groups[["value", "seed_deviation", "skill", "value_at_half", "seconds"]].mean().reset_index()
-    # Holes are independent given the method: variances of their means add.
-    counts = groups.size().to_numpy()
-    reach = (table["skill_high"] - table["skill_low"]) / 2
-    squares = reach.pow(2).groupby([table[c] for c in ("row", "kind", "start", "metric")], sort=False).sum(min_count=1)
-    total = np.sqrt(squares.to_numpy()) / counts
-    means["skill_low"], means["skill_high"] = means["skill"] - total, means["skill"] + total
+    keys = ["row", "kind", "start", "metric"]
+    groups = table.groupby(keys, sort=False)
+    means = groups[["value", "seed_deviation", "value_at_half", "gain", "seconds"]].mean().reset_index()
+    # Holes are independent given the method: variances of their gains add.
+    squares = table["gain_error"].pow(2).groupby([table[key] for key in keys], sort=False).sum(min_count=1)
+    means["gain_error"] = np.sqrt(squares.to_numpy()) / groups.size().to_numpy()
     means["hole"] = np.nan
-    return pd.concat([table, means], ignore_index=True)
+    return _with_skill(pd.concat([table, means], ignore_index=True))
+
+
+def _with_skill(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the skill (B - M) / (B - F): of each hole, and of the means over holes.
+
+    Where the OT interpolant is at the floor there is no room for skill, and the skill is NaN. A mean skill is the ratio
+    of mean gain and mean room, so that a hole with little room does not outweigh the others.
+    """
+    yardsticks = []
+    for kind, row in (("baseline", "OT interpolant"), ("floor", "floor")):
+        chosen = table[(table["metric"] == "W1") & (table["kind"] == kind) & (table["row"] == row)]
+        # A hole of its own name: NaN, the mean over holes, is no key.
+        yardsticks.append(dict(zip(chosen["hole"].fillna(np.inf), chosen["value_at_half"], strict=True)))
+    above, below = (table["hole"].fillna(np.inf).map(yardstick) for yardstick in yardsticks)
+    rooms = (above - below).where(above > below)
+    table["skill"] = table["gain"] / rooms
+    for column, sign in (("skill_low", -1.96), ("skill_high", 1.96)):
+        table[column] = table["skill"] + sign * table["gain_error"] / rooms
+    is_floor = (table["kind"] == "floor") & table["value_at_half"].notna()
+    table.loc[is_floor & rooms.notna(), "skill"] = 1.0
+    return table

@@ -203,7 +203,11 @@ class LeaveOneOutReport(Report):
         return page
 
     def display(self) -> pd.DataFrame:
-        """Return the table as it is shown: W1 with a column for each hole, baselines first, the floor last."""
+        """Return the table as it is shown: W1 with a column for each hole, baselines first, the floor last.
+
+        The column ``at n/2`` holds means at equal sizes (half of the held-out sample a side), as the skill uses
+        them; only there may rows be compared with the floor.
+        """
         table = self.table[self.table["metric"] == "W1"].copy()
         table["hole"] = ["mean" if np.isnan(h) else f"t={h:g}" for h in table["hole"]]
         pivot = table.pivot_table(index=["kind", "row", "start"], columns="hole", values="value", sort=False)
@@ -211,6 +215,7 @@ class LeaveOneOutReport(Report):
         means = table[table["hole"] == "mean"].set_index(["kind", "row", "start"])
         if self.protocol == "clean":
             keys = list(zip(frame["kind"], frame["row"], frame["start"], strict=True))
+            frame["at n/2"] = [means.loc[key, "value_at_half"] for key in keys]
             frame["skill"] = [means.loc[key, "skill"] for key in keys]
             low, high = ([means.loc[key, c] for key in keys] for c in ("skill_low", "skill_high"))
             frame["skill 95 %"] = [
@@ -219,6 +224,8 @@ class LeaveOneOutReport(Report):
         order = {"baseline": 0, "method": 1, "floor": 2}
         frame = frame.sort_values("kind", key=lambda c: c.map(order), kind="stable").drop(columns="kind")
         frame.columns.name = None
+        if table["hole"].nunique() == 2:  # one hole is its own mean
+            frame = frame.drop(columns="mean")
         return frame.reset_index(drop=True)
 
 

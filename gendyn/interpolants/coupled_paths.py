@@ -14,6 +14,7 @@ block coupled through all its times, which changes who is paired with whom but n
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -25,10 +26,14 @@ from gendyn.coupling.plan import Plan
 from gendyn.data import Snapshots
 from gendyn.parallel import spread
 from gendyn.randomness import torch_generator
+from gendyn.training import fingerprint
 
 __all__ = ["CoupledPaths", "CouplingName", "couple", "default_regularisation"]
 
 CouplingName = Literal["independent", "ot", "sinkhorn"]
+
+_REMEMBERED = 16
+"""Plans that are kept; one of two populations of 4000 cells takes some 200 kB."""
 
 _FULL_PLAN_PAIRS = 2.0e7
 """Cost entries up to which a plan between two whole populations is solved (about ten seconds)."""
@@ -122,6 +127,21 @@ def default_regularisation(x0: Tensor, x1: Tensor) -> float:
     return 0.05 * float(torch.cdist(first, second).square().median())
 
 
+_SOLVED: OrderedDict[str, Plan] = OrderedDict()
+"""Exact plans of the last pairs, by the content of the problem: the next fit of the same data need not wait again."""
+
+
+def _remembered_plan(x0: Tensor, x1: Tensor, w0: Tensor | None, w1: Tensor | None) -> Plan:
+    given = [x for x in (x0, x1, w0, w1) if x is not None]
+    key = fingerprint(*given)
+    plan = _SOLVED.get(key)
+    if plan is None:
+        plan = _SOLVED[key] = exact_plan(x0, x1, w0, w1)
+        while len(_SOLVED) > _REMEMBERED:
+            _SOLVED.popitem(last=False)
+    return plan
+
+
 def _plans(snapshots: Snapshots, coupling: CouplingName, regularisation: float | None) -> list[Plan]:
     """Solve the whole plan of every consecutive pair of times."""
 
@@ -129,7 +149,7 @@ def _plans(snapshots: Snapshots, coupling: CouplingName, regularisation: float |
         x0, x1 = snapshots.samples[k], snapshots.samples[k + 1]
         weights = (None, None) if snapshots.weights is None else (snapshots.weights[k], snapshots.weights[k + 1])
         if coupling == "ot":
-            return exact_plan(x0, x1, *weights)
+            return _remembered_plan(x0, x1, *weights)
         strength = default_regularisation(x0, x1) if regularisation is None else regularisation
         return sinkhorn_plan(x0, x1, strength, *weights).plan
 

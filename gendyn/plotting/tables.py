@@ -95,6 +95,10 @@ def leave_one_out(table: pd.DataFrame, *, metric: str = "W1", ax: Axes | None = 
     chosen = table[table["metric"] == metric]
     if chosen.empty:
         raise ValueError(f"the table has no metric {metric!r}; it has {', '.join(map(str, table['metric'].unique()))}")
+    label = metric
+    if "value_at_half" in chosen and chosen["value_at_half"].notna().all():
+        # A distance depends on the sizes of the samples: rows and floor are drawn at the same ones.
+        chosen, label = chosen.assign(value=chosen["value_at_half"]), f"{metric}, at equal sizes"
     floor = chosen[(chosen["kind"] == "floor") & chosen["hole"].isna()]["value"]
     rows = chosen[(chosen["kind"] != "floor")]
     means = rows[rows["hole"].isna()].sort_values("value", ascending=False)
@@ -103,9 +107,8 @@ def leave_one_out(table: pd.DataFrame, *, metric: str = "W1", ax: Axes | None = 
     with style():
         if len(floor):
             ax.axvline(float(floor.iloc[0]), color=MUTED, lw=1.2)
-            ax.annotate(
-                "floor", (float(floor.iloc[0]), len(means) - 0.4), color="#888888", fontsize="small", ha="center"
-            )
+            place = (float(floor.iloc[0]), len(means) - 0.4)
+            ax.annotate("floor", place, color="#888888", fontsize="small", ha="center", annotation_clip=False)
         labels = []
         for y, (_, row) in enumerate(means.iterrows()):
             colour = GENERATED if row["kind"] == "method" else REAL
@@ -117,7 +120,7 @@ def leave_one_out(table: pd.DataFrame, *, metric: str = "W1", ax: Axes | None = 
             ax.scatter(row["value"], y, s=48, color=colour, zorder=3, marker="D" if row["kind"] == "method" else "o")
             labels.append(f"{row['row']} ({row['start']})" if several and row["kind"] == "method" else str(row["row"]))
         ax.set_yticks(range(len(labels)), labels)
-        ax.set_xlabel(metric)
+        ax.set_xlabel(label)
     return ax
 
 
