@@ -186,10 +186,11 @@ def _block_table(
         pairing = get_coupling("sinkhorn", regularisation=regularisation)
     else:
         pairing = get_coupling(coupling)
-    table = []
-    for b in range(n_blocks):
+
+    def pair(b: int) -> Tensor:
         chosen = [r[b * block : (b + 1) * block] for r in rows]
         batches = [x[r.to(x.device)] for x, r in zip(snapshots.samples, chosen, strict=True)]
         order = chain_minibatch(batches, pairing, torch_generator(seed, "block", b)).cpu()
-        table.append(torch.stack([r[order[:, k]] for k, r in enumerate(chosen)], dim=1))
-    return torch.cat(table)
+        return torch.stack([r[order[:, k]] for k, r in enumerate(chosen)], dim=1)
+
+    return torch.cat(spread(pair, range(n_blocks)))
