@@ -20,15 +20,15 @@ PAGES = {
         "Embryoid bodies, 5 dimensions: a time held out",
         "python benchmarks/leave_one_out.py --data eb --dims 5 --json benchmarks/results/leave_one_out_eb_5.json",
         "Whitened principal components, exact W1 to all held-out cells, mean over the inner times 1, 2, 3. `published` "
-        "is the protocol of the literature, `clean` ours (see [interpolants](interpolants.md)). Rows marked `literature` "
-        "are quoted, not run.",
+        "is the protocol of the literature, `clean` ours (see [interpolants](interpolants.md)). Rows marked "
+        "`literature` are quoted, not run.",
     ),
     "leave_one_out_eb_50": (
         "Embryoid bodies, 50 dimensions: a time held out",
         "python benchmarks/leave_one_out.py --data eb --dims 50 --scale global "
         "--json benchmarks/results/leave_one_out_eb_50.json",
-        "In fifty dimensions most of W1 is sampling noise: read the skill. With `--scale global` distances are in units "
-        "of the largest standard deviation, so that rows of the literature, in raw units, do not compare.",
+        "In fifty dimensions most of W1 is sampling noise: read the skill. With `--scale global` distances are in "
+        "units of the largest standard deviation, so that rows of the literature, in raw units, do not compare.",
     ),
     "leave_one_out_emt": (
         "Epithelial-mesenchymal transition, 10 dimensions: a time held out",

@@ -50,6 +50,7 @@ def main() -> int:
     options.add_argument("--protocol", choices=["both", "published", "clean"], default="both")
     options.add_argument("--seeds", type=int, default=1)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--jobs", type=int, default=-1, help="processes (default: one a core)")
     arguments = options.parse_args()
     begin(arguments)
     try:
@@ -65,7 +66,13 @@ def main() -> int:
     for protocol in protocols:
         began = time.perf_counter()
         report = gd.leave_one_out(
-            snapshots, methods, protocol=protocol, scale=scale, seed=arguments.seed, n_seeds=arguments.seeds
+            snapshots,
+            methods,
+            protocol=protocol,
+            scale=scale,
+            seed=arguments.seed,
+            n_seeds=arguments.seeds,
+            n_jobs=arguments.jobs,
         )
         print(report)
         seconds = time.perf_counter() - began

@@ -16,10 +16,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gendyn.coupling import exact_plan
+from gendyn.coupling import Plan, exact_plan
 from gendyn.data import Snapshots
 
-__all__ = ["Prediction", "mean_shift", "neighbours", "ot_interpolant", "training_free_rows", "union"]
+__all__ = [
+    "Prediction",
+    "mean_shift",
+    "neighbour_plan",
+    "neighbour_rows",
+    "neighbours",
+    "ot_interpolant",
+    "training_free_rows",
+    "union",
+]
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,17 @@ def mean_shift(snapshots: Snapshots, t: float, fraction: float | None = None) ->
     return Prediction(first + (s * shift).to(first.dtype), None if snapshots.weights is None else w0)
 
 
-def ot_interpolant(snapshots: Snapshots, t: float, fraction: float | None = None) -> Prediction:
-    """Return the displacement interpolant of the exact plan between the neighbours.
+def neighbour_plan(snapshots: Snapshots, t: float) -> Plan:
+    """Return the exact transport plan between the measured populations before and after ``t``."""
+    low, high = neighbours(snapshots, t)
+    weights = (None, None) if snapshots.weights is None else (snapshots.mass(low), snapshots.mass(high))
+    return exact_plan(snapshots.population(low), snapshots.population(high), *weights)
+
+
+def ot_interpolant(
+    snapshots: Snapshots, t: float, fraction: float | None = None, plan: Plan | None = None
+) -> Prediction:
+    """Return the displacement interpolant of the exact plan between the neighbours, solved here if it is not given.
 
     Examples
     --------
@@ -96,13 +114,13 @@ def ot_interpolant(snapshots: Snapshots, t: float, fraction: float | None = None
     low, high = neighbours(snapshots, t)
     s = (t - low) / (high - low) if fraction is None else fraction
     first, second = snapshots.population(low), snapshots.population(high)
-    weights = (None, None) if snapshots.weights is None else (snapshots.mass(low), snapshots.mass(high))
-    plan = exact_plan(first, second, *weights)
+    if plan is None:
+        plan = neighbour_plan(snapshots, t)
     return Prediction((1 - s) * first[plan.rows] + s * second[plan.columns], plan.mass.to(first.dtype))
 
 
-def training_free_rows(snapshots: Snapshots, t: float, fraction: float | None = None) -> dict[str, Prediction]:
-    """Return all predictions that need no learning, by name."""
+def neighbour_rows(snapshots: Snapshots, t: float, fraction: float | None = None) -> dict[str, Prediction]:
+    """Return the predictions that need neither learning nor a plan, by name."""
     low, high = neighbours(snapshots, t)
     whole = [
         Prediction(snapshots.population(u), None if snapshots.weights is None else snapshots.mass(u))
@@ -113,5 +131,9 @@ def training_free_rows(snapshots: Snapshots, t: float, fraction: float | None = 
         "next": whole[1],
         "union": union(snapshots, t),
         "mean shift": mean_shift(snapshots, t, fraction),
-        "OT interpolant": ot_interpolant(snapshots, t, fraction),
     }
+
+
+def training_free_rows(snapshots: Snapshots, t: float, fraction: float | None = None) -> dict[str, Prediction]:
+    """Return all predictions that need no learning, by name."""
+    return neighbour_rows(snapshots, t, fraction) | {"OT interpolant": ot_interpolant(snapshots, t, fraction)}

@@ -7,8 +7,9 @@ population). Two protocols:
     As tables in the literature are made: scaling from all rows, the held-out ones too; ordinal times 0, 1, 2, ...;
     every row of the previous time pushed to the hole; metrics against every row there.
 ``clean``
-    Scaling from the training times alone, real times, predictions both from the previous time (restart) and from the
-    first (rollout), and the skill
+    Scaling from the training times alone, real times, predictions from the previous time (restart), from the first
+    (rollout) and, of models without noise, from both neighbours (two-sided: cells before the hole are pushed forward,
+    cells after it backward, and partners of the exact plan between them meet at their weighted mean), and the skill
 
     .. math:: S = \frac{B - M}{B - F}
 
@@ -20,10 +21,12 @@ population). Two protocols:
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -31,8 +34,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from gendyn.coupling import Plan
 from gendyn.data import Paths, Scaling, Snapshots
-from gendyn.evaluation.baselines import Prediction, neighbours, training_free_rows
+from gendyn.evaluation.baselines import Prediction, neighbour_plan, neighbour_rows, neighbours, ot_interpolant
 from gendyn.evaluation.distances import energy_value, mmd_value, sliced_wasserstein_value, wasserstein_value
 from gendyn.evaluation.report import LeaveOneOutReport
 from gendyn.parallel import spread
@@ -59,6 +63,7 @@ def leave_one_out(
     times: Sequence[float] | None = None,
     seed: Seed = 0,
     n_seeds: int = 1,
+    n_jobs: int = 1,
     progress: bool = False,
 ) -> LeaveOneOutReport:
     """Predict each held-out time from the others and compare with what needs no learning.
@@ -78,6 +83,9 @@ def leave_one_out(
         Times to hold out, one at a time; by default all but the first and the last.
     seed, n_seeds
         Root of the randomness, and how many fits of every method; values are their means, spread as ``seed_deviation``.
+    n_jobs
+        Processes among which holes and methods are divided, by joblib: -1 for all cores; any backend that
+        ``joblib.parallel_config`` names. Does not show in the result.
     progress
         Show a progress bar over holes and methods.
 
@@ -105,34 +113,49 @@ def leave_one_out(
     True
     """
     holes = _check(snapshots, methods, protocol, scale, times, n_seeds)
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be the number of processes, or -1 for all cores; got 0")
     root = as_seed(seed)
     work = _ordinal(snapshots) if protocol == "published" else snapshots
     positions = [snapshots.index(t) for t in holes]
+
+    def fold_of(position: int) -> _Fold:
+        hole = float(work.times[position])
+        train = work.without([hole])
+        scaling = Scaling.fit(work if protocol == "published" else train, scale)
+        truth = _scaled(work.only([hole]), scaling)
+        named = float(snapshots.times[position])
+        return _Fold(_scaled(train, scaling), hole, truth, protocol, derive_seed(root, position), named)
+
+    tasks = [(position, name) for position in positions for name in (None, *methods)]
+    if n_jobs == 1:
+        folds = {position: fold_of(position) for position in positions}
+        todo = ((folds[position], name, methods[name] if name else None, root, n_seeds) for position, name in tasks)
+        done: Iterable[list[dict[str, Any]]] = (_rows_of(*task) for task in todo)
+    else:
+        # A fold is made again for each task: it is small, and what it holds it computes when it is asked.
+        todo = ((fold_of(position), name, methods[name] if name else None, root, n_seeds) for position, name in tasks)
+        done = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(_rows_of)(*task) for task in todo)
     rows: list[dict[str, Any]] = []
-    with tqdm(total=len(holes) * (len(methods) + 1), disable=not progress, desc="leave one out") as bar:
-        for position in positions:
-            hole = float(work.times[position])
-            named = float(snapshots.times[position])
-            train = work.without([hole])
-            scaling = Scaling.fit(work if protocol == "published" else train, scale)
-            fold = _Fold(
-                _scaled(train, scaling),
-                hole,
-                _scaled(work.only([hole]), scaling),
-                protocol,
-                derive_seed(root, position),
-            )
-            baselines = training_free_rows(fold.train, hole, 0.5 if protocol == "published" else None)
-            fold.reference = baselines["OT interpolant"]
-            entries = [_Entry(name, "baseline", "restart", [found], 0.0) for name, found in baselines.items()]
-            bar.update(1)
-            for name, method in methods.items():
-                entries += _method_entries(fold, name, method, root, n_seeds)
-                bar.update(1)
-            rows += fold.rows(entries, named)
-            rows += fold.floor_rows(named)
-    table = pd.DataFrame(rows)
-    return LeaveOneOutReport(_with_means(table), protocol=protocol, scale=scale, seed=root)
+    for found in tqdm(done, total=len(tasks), disable=not progress, desc="leave one out"):
+        rows += found
+    table = _with_means(pd.DataFrame(_in_order(rows)))
+    return LeaveOneOutReport(table, protocol=protocol, scale=scale, seed=root)
+
+
+def _rows_of(fold: _Fold, name: str | None, method: Method, root: int, n_seeds: int) -> list[dict[str, Any]]:
+    """Return the rows of one method on one fold; of no method, those that need no learning, and the floor."""
+    if name is None:
+        return (
+            fold.rows([_Entry(n, "baseline", "restart", [p], 0.0) for n, p in fold.baselines.items()])
+            + fold.floor_rows()
+        )
+    return fold.rows(_method_entries(fold, name, method, root, n_seeds))
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the floor of each hole last, as in the tables."""
+    return sorted(rows, key=lambda row: (row["hole"], row["kind"] == "floor"))
 
 
 @dataclass(frozen=True)
@@ -169,6 +192,8 @@ def _predict(fold: _Fold, name: str, method: Method, seed: int) -> dict[str, Pre
             if fold.protocol == "clean":
                 same = previous == first
                 result["rollout"] = result["restart"] if same else _pushed(model, fold.train, first, fold.hole, seed)
+                if getattr(model.process_, "noise_type", None) == "none":
+                    result["two-sided"] = _met(model, fold, result["restart"], seed)
             return result
         output = method(fold.train, previous, fold.hole, seed)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
@@ -187,6 +212,15 @@ def _pushed(model: Any, train: Snapshots, start: float, hole: float, seed: int) 
     return Prediction(paths.values[:, -1], weights)
 
 
+def _met(model: Any, fold: _Fold, forward: Prediction, seed: int) -> Prediction:
+    """Push the cells before the hole forward, those after it backward, and join partners of the exact plan."""
+    low, high = neighbours(fold.train, fold.hole)
+    backward = _pushed(model, fold.train, high, fold.hole, seed)
+    s = (fold.hole - low) / (high - low)
+    joined = (1 - s) * forward.samples[fold.plan.rows] + s * backward.samples[fold.plan.columns]
+    return Prediction(joined, fold.plan.mass.to(joined.dtype))
+
+
 @dataclass
 class _Fold:
     """One hole: what is learned from, what is to be met, and the yardsticks."""
@@ -196,7 +230,8 @@ class _Fold:
     truth: Snapshots
     protocol: str
     seed: int
-    reference: Prediction | None = None
+    named: float
+    """The hole's time in the user's units."""
 
     def __post_init__(self) -> None:
         self.real = self.truth.samples[0]
@@ -204,10 +239,48 @@ class _Fold:
         rng = numpy_generator(self.seed, "halves")
         self.half = max(1, len(self.real) // 2)
         self.halves = [rng.permutation(len(self.real)) for _ in range(_DRAWS)]
-        self._cache: dict[str, Any] = {}
 
-    def rows(self, entries: Sequence[_Entry], named: float) -> list[dict[str, Any]]:
-        """Return the table rows of all predictions of this hole; ``named`` is its time in the user's units."""
+    @property
+    def fraction(self) -> float | None:
+        """Where the hole lies between its neighbours: half way by ordinal times, else as real times say."""
+        return 0.5 if self.protocol == "published" else None
+
+    @cached_property
+    def reference(self) -> Prediction:
+        """What skill is measured against."""
+        return ot_interpolant(self.train, self.hole, self.fraction, self.plan)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The exact plan between the neighbours of the hole."""
+        return neighbour_plan(self.train, self.hole)
+
+    @cached_property
+    def baselines(self) -> dict[str, Prediction]:
+        """The predictions that need no learning."""
+        return neighbour_rows(self.train, self.hole, self.fraction) | {"OT interpolant": self.reference}
+
+    @cached_property
+    def reference_at_half(self) -> float:
+        """W1 of the reference at equal sizes."""
+        return self._at_half(self.reference)
+
+    @cached_property
+    def reference_resampled(self) -> NDArray[np.float64]:
+        """W1 of the reference on resamples of the truth."""
+        return self._resampled(self.reference)
+
+    @cached_property
+    def floor(self) -> float:
+        """Mean W1 between random halves of the truth."""
+
+        def value(order: NDArray[np.int64]) -> float:
+            return wasserstein_value(self.real[order[: self.half]], self.real[order[self.half : 2 * self.half]])
+
+        return float(np.mean(spread(value, self.halves)))
+
+    def rows(self, entries: Sequence[_Entry]) -> list[dict[str, Any]]:
+        """Return the table rows of some predictions of this hole."""
         # From the first time and from the one before the hole may be the same prediction: it is measured once.
         everything = {id(prediction): prediction for entry in entries for prediction in entry.predictions}
         measured = dict(zip(everything, spread(self._measure, everything.values()), strict=True))
@@ -225,7 +298,7 @@ class _Fold:
                     "row": entry.name,
                     "kind": entry.kind,
                     "start": entry.start,
-                    "hole": named,
+                    "hole": self.named,
                     "metric": metric,
                     "value": float(values.mean()),
                     "seed_deviation": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
@@ -238,19 +311,26 @@ class _Fold:
                 rows.append(row)
         return rows
 
-    def floor_rows(self, named: float) -> list[dict[str, Any]]:
+    def floor_rows(self) -> list[dict[str, Any]]:
         """Return the rows of the floor: two random halves of the truth; W1 is the mean of five divisions."""
         order = self.halves[0]
         one, two = self.real[order[: self.half]], self.real[order[self.half : 2 * self.half]]
         if len(two) == 0:
             return []
-        values = self._metrics(one, two, None, None) | {"W1": self._floor()}
-        base = {"row": "floor", "kind": "floor", "start": "", "hole": named, "seed_deviation": np.nan, "seconds": 0.0}
+        values = self._metrics(one, two, None, None) | {"W1": self.floor}
+        base = {
+            "row": "floor",
+            "kind": "floor",
+            "start": "",
+            "hole": self.named,
+            "seed_deviation": np.nan,
+            "seconds": 0.0,
+        }
         rows = []
         for metric, value in values.items():
             row = base | {"metric": metric, "value": value, "n_real": len(one), "n_generated": len(two)}
             if metric == "W1" and self.protocol == "clean":
-                row |= {"value_at_half": self._floor()}
+                row |= {"value_at_half": self.floor}
             rows.append(row)
         return rows
 
@@ -278,34 +358,20 @@ class _Fold:
 
         return float(np.mean(spread(value, range(_DRAWS))))
 
-    def _floor(self) -> float:
-        """Return the mean W1 between random halves of the truth."""
-        if "floor" not in self._cache:
-
-            def value(order: NDArray[np.int64]) -> float:
-                return wasserstein_value(self.real[order[: self.half]], self.real[order[self.half : 2 * self.half]])
-
-            self._cache["floor"] = float(np.mean(spread(value, self.halves)))
-        return float(self._cache["floor"])
-
     def _gain(self, prediction: Prediction, kind: str) -> dict[str, float]:
         """Return W1 at equal sizes, by how much it is below that of the OT interpolant, and the error of this gain."""
         nothing = {"value_at_half": np.nan, "gain": np.nan, "gain_error": np.nan}
-        if self.reference is None or 2 * self.half > len(self.real):
+        if 2 * self.half > len(self.real):
             return nothing
-        if "reference" not in self._cache:
-            self._cache["reference"] = self._at_half(self.reference)
         if prediction is self.reference:
-            return nothing | {"value_at_half": self._cache["reference"], "gain": 0.0}
+            return nothing | {"value_at_half": self.reference_at_half, "gain": 0.0}
         value = self._at_half(prediction)
-        found = nothing | {"value_at_half": value, "gain": self._cache["reference"] - value}
+        found = nothing | {"value_at_half": value, "gain": self.reference_at_half - value}
         if kind != "method":
             return found
-        if "reference draws" not in self._cache:
-            self._cache["reference draws"] = self._resampled(self.reference)
         # Small resamples carry more bias than the whole, but the same to both rows: only their difference is used,
         # its spread shrunk to the full size.
-        differences = self._cache["reference draws"] - self._resampled(prediction)
+        differences = self.reference_resampled - self._resampled(prediction)
         shrink = np.sqrt(min(_RESAMPLE_SIZE, len(self.real)) / len(self.real))
         return found | {"gain_error": float(differences.std(ddof=1) * shrink)}
 

@@ -1,6 +1,7 @@
 """Leaving a time out: against the same numbers computed by hand, and without a leak."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -115,11 +116,17 @@ def test_estimators_are_cloned_restarted_and_rolled_out():
     report = leave_one_out(moving(), {"flow": model}, times=[2.0])
     assert not hasattr(model, "process_")
     rows = report.table[(report.table["row"] == "flow") & (report.table["metric"] == "W1")]
-    assert set(rows["start"]) == {"restart", "rollout"}
+    assert set(rows["start"]) == {"restart", "rollout", "two-sided"}
     again = leave_one_out(moving(), {"flow": model}, times=[2.0])
     assert again.mean("flow")["value"] == report.mean("flow")["value"]
     other = leave_one_out(moving(), {"flow": model}, times=[2.0], seed=1)
     assert other.mean("flow")["value"] != report.mean("flow")["value"]
+
+
+def test_processes_do_not_show():
+    model = FlowMatching("ot", steps=20, hidden=(8,))
+    one, two = (leave_one_out(moving(), {"flow": model, "stay": stay}, n_jobs=n).table for n in (1, 2))
+    pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"), rtol=1e-4)
 
 
 def test_several_seeds_give_a_spread():
@@ -159,6 +166,7 @@ def test_reports_in_every_form(tmp_path):
         ({"times": [0.0]}, ValueError, "only inner times can be held out"),
         ({"times": [7.0]}, ValueError, "nothing was measured at time 7"),
         ({"n_seeds": 0}, ValueError, "n_seeds must be at least 1"),
+        ({"n_jobs": 0}, ValueError, "n_jobs must be the number of processes"),
         ({"methods": [stay]}, TypeError, "mapping of names"),
         ({"methods": {"x": FlowMatching}}, TypeError, "unfitted estimator or a callable"),
         ({"methods": {"x": lambda *a: torch.zeros(3)}}, ValueError, "must return samples"),
