@@ -1,4 +1,4 @@
-"""Print ``docs/benchmarks.md`` and the table of the README from the stored rows in ``benchmarks/results``.
+"""Print ``docs/benchmarks.md`` and the README's table from stored rows, and the table of solvers from the classes.
 
 python benchmarks/document.py            # writes both
 python benchmarks/document.py --check    # says whether they are up to date
@@ -116,13 +116,34 @@ def readme() -> str:
     return f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}"
 
 
+def solvers() -> str:
+    """Return ``docs/sampling.md`` with its table of solvers, read from the classes."""
+    from gendyn.sampling import SOLVERS
+
+    lines = [
+        "| solver | calculus | noise | order | drifts a step | diffusions | when |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, solver in SOLVERS.items():
+        calculus = "either" if len(solver.calculus) == 2 else solver.calculus[0]
+        order = "exact" if solver.order == float("inf") else f"{solver.order:g}"
+        cost = f"{solver.drift_evaluations} | {solver.diffusion_evaluations or ''}"
+        lines.append(f"| `{name}` | {calculus} | {', '.join(solver.noise_types)} | {order} | {cost} | {solver.use} |")
+    lines.append("| `dopri5` | either | none | 5 | adaptive | | ordinary equations, to a tolerance: their default |")
+    text = (ROOT / "docs" / "sampling.md").read_text(encoding="utf-8")
+    before, rest = text.split("<!-- solvers -->")
+    after = rest.split("<!-- end of solvers -->")[1]
+    return f"{before}<!-- solvers -->\n" + "\n".join(lines) + f"\n<!-- end of solvers -->{after}"
+
+
 def main() -> int:
     """Write or check."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--check", action="store_true", help="write nothing; exit 1 if something is out of date")
     check = options.parse_args().check
     stale = []
-    for path, text in ((ROOT / "docs" / "benchmarks.md", page()), (ROOT / "README.md", readme())):
+    pages = {"docs/benchmarks.md": page(), "README.md": readme(), "docs/sampling.md": solvers()}
+    for path, text in ((ROOT / name, text) for name, text in pages.items()):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(path.name)
             if not check:

@@ -127,15 +127,16 @@ def leave_one_out(
         named = float(snapshots.times[position])
         return _Fold(_scaled(train, scaling), hole, truth, protocol, derive_seed(root, position), named)
 
-    tasks = [(position, name) for position in positions for name in (None, *methods)]
+    # Methods of one hole stay together: what one of them has solved, the next need not solve again.
+    tasks = [(position, chosen) for position in positions for chosen in (None, methods)]
     if n_jobs == 1:
         folds = {position: fold_of(position) for position in positions}
-        todo = ((folds[position], name, methods[name] if name else None, root, n_seeds) for position, name in tasks)
-        done: Iterable[list[dict[str, Any]]] = (_rows_of(*task) for task in todo)
+        done: Iterable[list[dict[str, Any]]] = (
+            _rows_of(folds[position], chosen, root, n_seeds) for position, chosen in tasks
+        )
     else:
-        # A fold is made again for each task: it is small, and what it holds it computes when it is asked.
-        todo = ((fold_of(position), name, methods[name] if name else None, root, n_seeds) for position, name in tasks)
-        done = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(_rows_of)(*task) for task in todo)
+        jobs = (joblib.delayed(_rows_of)(fold_of(position), chosen, root, n_seeds) for position, chosen in tasks)
+        done = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     rows: list[dict[str, Any]] = []
     for found in tqdm(done, total=len(tasks), disable=not progress, desc="leave one out"):
         rows += found
@@ -143,14 +144,15 @@ def leave_one_out(
     return LeaveOneOutReport(table, protocol=protocol, scale=scale, seed=root)
 
 
-def _rows_of(fold: _Fold, name: str | None, method: Method, root: int, n_seeds: int) -> list[dict[str, Any]]:
-    """Return the rows of one method on one fold; of no method, those that need no learning, and the floor."""
-    if name is None:
-        return (
-            fold.rows([_Entry(n, "baseline", "restart", [p], 0.0) for n, p in fold.baselines.items()])
-            + fold.floor_rows()
-        )
-    return fold.rows(_method_entries(fold, name, method, root, n_seeds))
+def _rows_of(fold: _Fold, methods: Mapping[str, Method] | None, root: int, n_seeds: int) -> list[dict[str, Any]]:
+    """Return the rows of methods on one fold; or of what needs no learning, and of the floor."""
+    if methods is None:
+        entries = [_Entry(name, "baseline", "restart", [found], 0.0) for name, found in fold.baselines.items()]
+        return fold.rows(entries) + fold.floor_rows()
+    entries = [
+        entry for name, method in methods.items() for entry in _method_entries(fold, name, method, root, n_seeds)
+    ]
+    return fold.rows(entries) if entries else []
 
 
 def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,22 +1,60 @@
 """The one sampler: processes, noise, solvers, and the loop that runs them."""
 
+from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.grid import StepGrid
-from gendyn.sampling.noise import BrownianStream
+from gendyn.sampling.guided_bridge import guided_bridge
+from gendyn.sampling.jumps import JUMP_SOLVERS, JumpPaths, JumpProcess, RateMatrix, ReactionNetwork, sample_events
+from gendyn.sampling.likelihood import (
+    effective_sample_size,
+    flow_log_prob,
+    girsanov_log_weights,
+    log_density_change,
+    resample,
+    transition_log_prob,
+)
+from gendyn.sampling.linear import ExactLinear, LinearProcess
+from gendyn.sampling.noise import AlphaStable, BrownianStream, BrownianTree, coarsen, refine
 from gendyn.sampling.process import ODE, SDE, Process, check_process
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, EulerMaruyama, RungeKutta, Solver
+from gendyn.sampling.torchsde_adapter import as_torchsde, from_torchsde, sample_with_torchsde
 
 __all__ = [
+    "JUMP_SOLVERS",
     "ODE",
     "SDE",
     "SOLVERS",
+    "AlphaStable",
     "BrownianStream",
+    "BrownianTree",
     "DormandPrince",
     "EulerMaruyama",
+    "ExactLinear",
+    "JumpPaths",
+    "JumpProcess",
+    "LinearProcess",
     "Process",
+    "RateMatrix",
+    "ReactionNetwork",
     "RungeKutta",
     "Solver",
     "StepGrid",
+    "as_torchsde",
+    "check_diagonal",
     "check_process",
+    "coarsen",
+    "effective_sample_size",
+    "flow_log_prob",
+    "from_torchsde",
+    "girsanov_log_weights",
+    "guided_bridge",
+    "log_density_change",
+    "refine",
+    "resample",
     "sample",
+    "sample_events",
+    "sample_with_torchsde",
+    "to_ito",
+    "to_stratonovich",
+    "transition_log_prob",
 ]

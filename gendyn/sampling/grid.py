@@ -12,9 +12,10 @@ a path that has ended takes steps of length zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -78,17 +79,44 @@ class StepGrid:
         part.times = self.times[start:stop]
         return part
 
+    def with_counts(self, counts: Sequence[int]) -> StepGrid:
+        """Return the same output times with other numbers of steps between them."""
+        changed = copy(self)
+        changed.counts = list(counts)
+        return changed
+
     @property
     def n_steps(self) -> int:
         """Steps in all."""
         return sum(self.counts)
 
+    @property
+    def offsets(self) -> list[int]:
+        """Number of steps before each output interval."""
+        return list(accumulate(self.counts, initial=0))
+
+    def length(self, interval: int, like: Tensor) -> float | Tensor:
+        """Return the length of an output interval: a number, or ``(B, 1)`` where every path has its own times."""
+        gap = self.times[..., interval + 1] - self.times[..., interval]
+        return float(gap) if gap.ndim == 0 else gap[:, None].to(like)
+
+    def root(self, interval: int, like: Tensor) -> float | Tensor:
+        """Return the square root of the length of a step in an output interval."""
+        step = self.length(interval, like)
+        return (
+            (abs(step) / self.counts[interval]) ** 0.5
+            if isinstance(step, float)
+            else (step / self.counts[interval]).sqrt()
+        )
+
     def __iter__(self) -> Iterator[Interval]:
-        for k, count in enumerate(self.counts):
-            start, end = self.times[..., k], self.times[..., k + 1]
-            fractions = torch.arange(count + 1, dtype=torch.float64, device=self.times.device) / count
-            if self.times.ndim == 1:
-                yield Interval(start + (end - start) * fractions, float(end - start) / count)
-            else:
-                spread = start + (end - start) * fractions[:, None]
-                yield Interval(spread[:, :, None], ((end - start) / count)[:, None])
+        return map(self.interval, range(len(self.counts)))
+
+    def interval(self, k: int) -> Interval:
+        """Return the steps from one output time to the next."""
+        count, start, end = self.counts[k], self.times[..., k], self.times[..., k + 1]
+        fractions = torch.arange(count + 1, dtype=torch.float64, device=self.times.device) / count
+        if self.times.ndim == 1:
+            return Interval(start + (end - start) * fractions, float(end - start) / count)
+        spread = start + (end - start) * fractions[:, None]
+        return Interval(spread[:, :, None], ((end - start) / count)[:, None])

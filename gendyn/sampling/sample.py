@@ -2,18 +2,20 @@ r"""The one way anything is simulated: a process, where it starts, when to look.
 
 .. math:: (f, g),\; x_0,\; t_1 < \dots < t_T \;\longmapsto\; X_{t_1}, \dots, X_{t_T}.
 
-The loop knows neither models nor particular solvers. It lays out the steps, draws the noise, keeps
-the states at the output times, and looks now and then whether they are still numbers.
+This is the door: it checks what is given, chooses a solver, lays out the steps, and divides the paths into chunks.
+The loop itself is in :mod:`gendyn.sampling.runner`, and knows neither models nor particular solvers.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,34 +26,25 @@ from gendyn.data import Paths, Snapshots
 from gendyn.data.checks import as_tensor, check_finite
 from gendyn.data.storage import PathsWriter
 from gendyn.randomness import Seed, as_seed
+from gendyn.sampling.adjoint import checkpointed_outputs, graph_bytes, parameters_of, reversible_outputs
 from gendyn.sampling.grid import StepGrid
-from gendyn.sampling.noise import ROWS, BrownianStream
+from gendyn.sampling.jumps.jump_process import JumpProcess, check_states
+from gendyn.sampling.jumps.run import JUMP_SOLVERS, run_jumps
+from gendyn.sampling.noise import ROWS, BrownianStream, BrownianTree, Noise
 from gendyn.sampling.process import Process, check_process, noise_dim
+from gendyn.sampling.runner import Run, check_state
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
 
 __all__ = ["Gradient", "sample"]
 
-Gradient = Literal["none", "backprop"]
+Gradient = Literal["none", "backprop", "checkpoint", "reversible", "auto"]
 
-_CHECK_EVERY = 64
-"""Steps between looks at whether the state is finite."""
-
-_NOISE_STEPS = 32
-"""Steps whose normals are drawn at once; larger blocks fall out of the cache."""
-
-
-@dataclass
-class _Cost:
-    """What a run took, for each path: of an adaptive solver, which steps as its chunk needs, the largest."""
-
-    n_steps: int = 0
-    nfe_drift: int = 0
-    nfe_diffusion: int = 0
-    rejected: int = 0
+_LARGE_GRAPH = 1_000_000_000
+"""Bytes of a graph from which ``gradient="auto"`` takes checkpoints."""
 
 
 def sample(
-    process: Process,
+    process: Process | JumpProcess,
     x0: Tensor | Snapshots | Any,
     times: Tensor | Sequence[float] | NDArray[np.floating[Any]],
     *,
@@ -59,12 +52,15 @@ def sample(
     step: float | None = None,
     substeps: int | None = None,
     seed: Seed = 0,
+    noise: Literal["stream", "tree"] | Noise = "stream",
     gradient: Gradient = "none",
+    parameters: Sequence[Tensor] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
     save: Literal["times", "final"] = "times",
     chunk: int | None = None,
     to: str | Path | None = None,
+    n_jobs: int = 1,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: bool = False,
@@ -75,7 +71,8 @@ def sample(
     Parameters
     ----------
     process
-        What moves, see :class:`gendyn.sampling.Process`.
+        What moves, see :class:`gendyn.sampling.Process`; or what jumps, see :class:`gendyn.sampling.JumpProcess`, with
+        solvers ``"skeleton"``, ``"direct_method"``, ``"uniformisation"``, ``"thinning"``, ``"tau_leaping"``.
     x0
         Start states ``(B, d)``; ``(d,)`` for one path; or a population at one time.
     times
@@ -83,16 +80,25 @@ def sample(
         ordinary differential equation run backward; ``(B, T)`` for times of each path's own, where padding repeats a
         path's last time.
     solver
-        ``"auto"``: for an ordinary differential equation ``"dopri5"``, or ``"rk4"`` if a step is given; for an Ito
-        equation ``"euler_maruyama"``. Also ``"euler"``, ``"midpoint"``, ``"heun"``, or an object with a ``step``.
+        A name of :data:`gendyn.sampling.SOLVERS`, ``"dopri5"``, or an object with a ``step``. ``"auto"``: for an
+        ordinary differential equation ``"dopri5"``, or ``"rk4"`` if a step is given; for additive noise ``"shark"``;
+        for an Ito equation ``"milstein"`` where the process has ``diffusion_dx``, else ``"euler_maruyama"``; for a
+        Stratonovich equation ``"heun"``.
     step, substeps
         Longest step, or steps per output interval, of a fixed-step solver; by default the process's own ``time_step``.
         Steps always end on output times.
     seed
         Seed or generator of the noise; a generator is advanced by one draw. The same seed gives the same paths, for any
         ``chunk`` and in any larger batch.
+    noise
+        ``"stream"``, the fastest; ``"tree"``, where a smaller step sees the same Brownian path; or an object such as
+        :class:`~gendyn.sampling.BrownianTree` or :class:`~gendyn.sampling.AlphaStable`.
     gradient
-        ``"none"`` builds no graph; ``"backprop"`` lets gradients flow to ``x0`` and the process's parameters.
+        ``"none"`` builds no graph. The others let gradients flow to ``x0`` and the process's parameters, see
+        :mod:`gendyn.sampling.adjoint`: ``"backprop"``, ``"checkpoint"``, ``"reversible"`` (with solver ``"ees25"``, its
+        default, or ``"reversible_heun"``), ``"auto"``.
+    parameters
+        Tensors that a reversible gradient is wanted of; by default ``process.parameters()``.
     rtol, atol
         Tolerances of ``"dopri5"`` (1e-5 and 1e-6 by default).
     save
@@ -101,7 +107,11 @@ def sample(
         Paths that are simulated at once (rounded up to a multiple of 256); bounds the memory, does not show in the
         result of a fixed-step solver.
     to
-        File ``.npz`` to which chunks are written as they are done; the returned paths then read from that file.
+        File ``.npz``, ``.parquet`` or ``.zarr`` to which chunks are written as they are done; the returned paths then
+        read from that file.
+    n_jobs
+        Processes among which chunks are divided, by joblib (-1: all cores); any backend that ``joblib.parallel_config``
+        names. Does not show in the result.
     device, dtype
         Where and in what type to simulate; by default those of ``x0``.
     progress
@@ -135,104 +145,237 @@ def sample(
     >>> paths.values[:, 2].var().item()
     1.9...
     """
+    if hasattr(process, "rates"):
+        given: dict[str, Any] = {
+            "substeps": substeps,
+            "rtol": rtol,
+            "atol": atol,
+            "parameters": parameters,
+            "device": device,
+        }
+        given |= {"gradient": None if gradient == "none" else gradient, "noise": None if noise == "stream" else noise}
+        _check_jumps(solver, given | {"dtype": dtype})
+        return _sample_jumps(process, x0, times, str(solver), step, as_seed(seed), save, chunk, to, n_jobs, progress)
     states = _start_states(x0, times, device, dtype)
     grid = _output_times(times, len(states), process)
-    method = _choose_solver(solver, process, step, substeps, rtol, atol, grid)
-    if gradient not in ("none", "backprop"):
-        raise ValueError(f"gradient must be 'none' or 'backprop'; got {gradient!r}")
-    if gradient == "backprop" and (chunk is not None or to is not None):
-        raise ValueError("chunks are simulated without a graph; leave out chunk and to, or use gradient='none'")
-    if save not in ("times", "final"):
-        raise ValueError(f"save must be 'times' or 'final'; got {save!r}")
+    _check_options(gradient, save, chunk, to, n_jobs)
+    source = _choose_noise(noise)
+    method = _choose_solver(solver, process, step, substeps, rtol, atol, grid, gradient, source)
     first = grid[..., 0].to(states.dtype).to(states.device)
     check_process(process, first if grid.ndim == 1 else first[:, None], states)
-    if isinstance(method, DormandPrince):
-        layout = None
-    else:
-        if step is None and substeps is None:
-            step = _own_step(process, method)
-        layout = StepGrid(grid, step=step, substeps=substeps)
-    key = as_seed(seed)
-    rows = len(states) if chunk is None and to is None else _chunk_rows(chunk, len(states))
-    cost = _Cost()
-    runner = _Runner(process, method, layout, grid, key, save, cost)
-    total = (layout.n_steps if layout is not None else grid.shape[-1] - 1) * -(-len(states) // rows)
+    layout = None
+    if not isinstance(method, DormandPrince):
+        layout = StepGrid(grid, step=_own_step(process, method, step, substeps), substeps=substeps)
+        if process.noise_type != "none":
+            layout = source.layout(layout)
+    plan = _Plan(process, method, layout, grid, source, as_seed(seed), save, gradient, parameters)
+    rows = len(states) if chunk is None and to is None and n_jobs == 1 else _chunk_rows(chunk, len(states), n_jobs)
+    starts = range(0, len(states), rows)
     kept = grid if save == "times" else grid[..., -1:]
+    total = layout.n_steps if layout is not None else grid.shape[-1] - 1
     with (
-        contextlib.nullcontext() if gradient == "backprop" else torch.no_grad(),
-        tqdm(total=total, disable=not progress, desc="sample", unit="step", mininterval=0.5) as bar,
+        torch.no_grad() if gradient == "none" else contextlib.nullcontext(),
+        tqdm(total=total * len(starts), disable=not progress, desc="sample", unit="step", mininterval=0.5) as bar,
     ):
+        parts: Iterable[tuple[Tensor, _Cost]]
+        if n_jobs == 1:
+            parts = (plan.run(states[s : s + rows], s, bar.update) for s in starts)
+        else:
+            jobs = (joblib.delayed(plan.run_alone)(states[s : s + rows], s) for s in starts)
+            parts = _ticking(joblib.Parallel(n_jobs=n_jobs, return_as="generator")(jobs), bar.update, total)
+        cost, values = _Cost(), []
         if to is not None:
             with PathsWriter(to, kept, (len(states), kept.shape[-1], states.shape[1]), states.dtype, names) as writer:
-                for start in range(0, len(states), rows):
-                    writer.append(runner.run(states[start : start + rows], start, bar.update))
-                writer.info = _info(cost, method, key)
+                for part, spent in parts:
+                    writer.append(part)
+                    cost = cost.most(spent)
+                writer.info = _info(cost, method, plan.key)
             return Paths.load(to)
-        parts = [runner.run(states[s : s + rows], s, bar.update) for s in range(0, len(states), rows)]
-    values = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return Paths(kept, values, names=names, info=_info(cost, method, key))
+        for part, spent in parts:
+            values.append(part)
+            cost = cost.most(spent)
+    whole = values[0] if len(values) == 1 else torch.cat(values)
+    return Paths(kept, whole, names=names, info=_info(cost, method, plan.key))
 
 
-@dataclass
-class _Runner:
-    """One run of the loop over some rows."""
+@dataclass(frozen=True)
+class _Cost:
+    """What a run took, for each path: of an adaptive solver, which steps as its chunk needs, the largest."""
+
+    n_steps: int = 0
+    nfe_drift: int = 0
+    nfe_diffusion: int = 0
+    rejected: int = 0
+
+    def most(self, other: _Cost) -> _Cost:
+        """Return the larger of each."""
+        return _Cost(*(max(getattr(self, n), getattr(other, n)) for n in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything about a simulation but the rows."""
 
     process: Process
     method: Solver | DormandPrince
     layout: StepGrid | None
     grid: Tensor
+    source: Noise
     key: int
     save: str
-    cost: _Cost
+    gradient: Gradient
+    parameters: Sequence[Tensor] | None
 
-    def run(self, x0: Tensor, first_row: int, advance: Callable[[int], Any]) -> Tensor:
-        """Return values ``(B, T, d)`` (or ``(B, 1, d)``) of the rows from ``first_row`` on."""
-        if isinstance(self.method, DormandPrince):
-            outcome = self.method.run(self.process, x0, self.grid, advance=lambda k: advance(1))
-            self.cost.n_steps = max(self.cost.n_steps, outcome.steps)
-            self.cost.nfe_drift = max(self.cost.nfe_drift, outcome.drift_evaluations)
-            self.cost.rejected = max(self.cost.rejected, outcome.rejected)
-            _check_state(outcome.values[-1], float(self.grid[-1]), outcome.steps, self.method.name)
-            return outcome.values[-1][:, None] if self.save == "final" else torch.stack(outcome.values, dim=1)
-        return self._fixed(x0, first_row, advance)
+    def run_alone(self, x0: Tensor, first_row: int) -> tuple[Tensor, _Cost]:
+        """Return values and cost of some rows, in a process of its own."""
+        with torch.no_grad():
+            return self.run(x0, first_row, lambda count: None)
 
-    def _fixed(self, x0: Tensor, first_row: int, advance: Callable[[int], Any]) -> Tensor:
-        method, process, layout = self.method, self.process, self.layout
-        if layout is None or isinstance(method, DormandPrince):
+    def run(self, x0: Tensor, first_row: int, tick: Callable[[int], Any]) -> tuple[Tensor, _Cost]:
+        """Return values ``(B, T, d)`` (or ``(B, 1, d)``) and cost of the rows from ``first_row`` on."""
+        method = self.method
+        if isinstance(method, DormandPrince):
+            outcome = method.run(self.process, x0, self.grid, advance=lambda k: tick(1))
+            check_state(outcome.values[-1], float(self.grid[-1]), outcome.steps, method.name)
+            cost = _Cost(outcome.steps, outcome.drift_evaluations, 0, outcome.rejected)
+            return self._stack(x0, list(outcome.values[1:])), cost
+        if self.layout is None:
             raise ValueError("a fixed-step solver needs a grid of steps")
-        layout = layout.rows(first_row, first_row + len(x0))
-        noise = self._noise(x0, first_row)
-        x, saved, count = x0, [x0], 0
-        for interval in layout:
-            times = interval.times.to(dtype=x.dtype, device=x.device)
-            h = interval.step if isinstance(interval.step, float) else interval.step.to(dtype=x.dtype, device=x.device)
-            root = h**0.5 if isinstance(h, float) else h.sqrt()
-            normals: Tensor | None = None
-            for k in range(len(interval)):
-                if noise is not None:
-                    if k % _NOISE_STEPS == 0:
-                        normals = noise.normals(min(_NOISE_STEPS, len(interval) - k)) * root
-                    dw = None if normals is None else normals[k % _NOISE_STEPS]
-                else:
-                    dw = None
-                x = method.step(process, times[k], h, x, dw)
-                count += 1
-                if count % _CHECK_EVERY == 0:
-                    _check_state(x, float(interval.times[k + 1].max()), count, method.name)
-            advance(len(interval))
-            if self.save == "times":
-                saved.append(x)
-        _check_state(x, float(self.grid[..., -1].max()), count, method.name)
-        self.cost.n_steps = count
-        self.cost.nfe_drift = count * method.drift_evaluations
-        self.cost.nfe_diffusion = count * method.diffusion_evaluations
-        return x[:, None] if self.save == "final" else torch.stack(saved, dim=1)
+        steps = self.layout.n_steps
+        cost = _Cost(steps, steps * method.drift_evaluations, steps * method.diffusion_evaluations)
+        return self._stack(x0, self._outputs(self._run(method, self.layout, x0, first_row), tick)), cost
 
-    def _noise(self, x0: Tensor, first_row: int) -> BrownianStream | None:
-        if self.process.noise_type == "none":
-            return None
-        columns = noise_dim(self.process)
-        return BrownianStream(self.key, len(x0), columns, first_row=first_row, dtype=x0.dtype, device=x0.device)
+    def _run(self, method: Solver, layout: StepGrid, x0: Tensor, first_row: int) -> Run:
+        grid, driver = layout.rows(first_row, first_row + len(x0)), None
+        if self.process.noise_type != "none":
+            shape = (len(x0), noise_dim(self.process))
+            driver = self.source.start(self.key, grid, shape, first_row, x0.detach(), method.needs_area)
+        return Run(self.process, method, grid, driver, x0)
+
+    def _outputs(self, run: Run, tick: Callable[[int], Any]) -> list[Tensor]:
+        """Return the values at the output times after the first, with the graph that was asked for."""
+        gradient = self.gradient
+        if gradient == "auto":
+            gradient = "backprop" if graph_bytes(run) < _LARGE_GRAPH else "checkpoint"
+        if gradient == "checkpoint":
+            return list(checkpointed_outputs(run, tick))
+        if gradient == "reversible":
+            return list(reversible_outputs(run, parameters_of(self.process, self.parameters), tick))
+        if self.save == "final":
+            last = run.x0
+            for value in run.outputs(tick):
+                last = value
+            return [last]
+        return list(run.outputs(tick))
+
+    def _stack(self, x0: Tensor, outputs: list[Tensor]) -> Tensor:
+        return outputs[-1][:, None] if self.save == "final" else torch.stack([x0, *outputs], dim=1)
+
+
+def _check_jumps(solver: Any, given: dict[str, Any]) -> None:
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} mean nothing to a jump process; leave them out")
+    if not isinstance(solver, str):
+        raise TypeError(f"the solver of a jump process is a name, one of {', '.join(JUMP_SOLVERS)}; got {solver!r}")
+
+
+def _sample_jumps(
+    process: Any,
+    x0: Any,
+    times: Any,
+    solver: str,
+    step: float | None,
+    key: int,
+    save: str,
+    chunk: int | None,
+    to: str | Path | None,
+    n_jobs: int,
+    progress: bool,
+) -> Paths:
+    """Simulate a jump process; the same door, chunks and file as for diffusions."""
+    _check_options("none", save, chunk, to, n_jobs)
+    states, grid = check_states(process, x0), as_tensor(times, "times").to(torch.float64)
+    rows = (
+        _chunk_rows(chunk, len(states), n_jobs) if chunk is not None or to is not None or n_jobs != 1 else len(states)
+    )
+    starts = range(0, len(states), rows)
+    tasks = [
+        (process, states[s : s + rows], grid if grid.ndim == 1 else grid[s : s + rows], solver, key, step, s)
+        for s in starts
+    ]
+    names, labels = getattr(process, "names", None), getattr(process, "states", None)
+    kept = grid if save == "times" else grid[..., -1:]
+    with tqdm(total=len(states), disable=not progress, desc="sample", unit="path") as bar:
+        if n_jobs == 1:
+            parts: Iterable[tuple[Tensor, dict[str, Any]]] = (_jump_chunk(*task) for task in tasks)
+        else:
+            jobs = (joblib.delayed(_jump_chunk)(*task) for task in tasks)
+            parts = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+        values, info = [], {"solver": solver, "seed": key}
+        writer = None
+        with contextlib.ExitStack() as stack:
+            if to is not None:
+                shape = (len(states), kept.shape[-1], states.shape[1])
+                writer = stack.enter_context(PathsWriter(to, kept, shape, torch.int64, names, states=labels))
+            for part, spent in parts:
+                part = part[:, -1:] if save == "final" else part
+                info = _joined(info, spent)
+                bar.update(len(part))
+                if writer is not None:
+                    writer.append(part)
+                    writer.info = info
+                else:
+                    values.append(part)
+    if to is not None:
+        return Paths.load(to)
+    return Paths(kept, torch.cat(values), names=names, states=labels, info=info)
+
+
+def _jump_chunk(
+    process: Any, x0: Tensor, grid: Tensor, solver: str, key: int, step: float | None, first_row: int
+) -> tuple[Tensor, dict[str, Any]]:
+    return run_jumps(process, x0, grid, solver=solver, key=key, step=step, first_row=first_row)
+
+
+def _joined(info: dict[str, Any], spent: dict[str, Any]) -> dict[str, Any]:
+    """Return what all chunks took: events add up, steps are those of the longest."""
+    joined = info | spent
+    if "n_events" in spent:
+        joined["n_events"] = info.get("n_events", 0) + spent["n_events"]
+    if "n_steps" in spent:
+        joined["n_steps"] = max(info.get("n_steps", 0), spent["n_steps"])
+    return joined
+
+
+def _ticking(
+    parts: Iterable[tuple[Tensor, _Cost]], tick: Callable[[int], Any], count: int
+) -> Iterable[tuple[Tensor, _Cost]]:
+    for part in parts:
+        tick(count)
+        yield part
+
+
+def _check_options(gradient: str, save: str, chunk: int | None, to: Any, n_jobs: int) -> None:
+    if gradient not in get_args(Gradient):
+        raise ValueError(f"gradient must be one of {', '.join(get_args(Gradient))}; got {gradient!r}")
+    if gradient != "none" and (chunk is not None or to is not None or n_jobs != 1):
+        raise ValueError("chunks are simulated without a graph; leave out chunk, to and n_jobs, or use gradient='none'")
+    if save not in ("times", "final"):
+        raise ValueError(f"save must be 'times' or 'final'; got {save!r}")
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be the number of processes, or -1 for all cores; got 0")
+
+
+def _choose_noise(noise: Any) -> Noise:
+    if isinstance(noise, str):
+        if noise not in ("stream", "tree"):
+            raise ValueError(f"noise must be 'stream', 'tree' or an object such as BrownianTree; got {noise!r}")
+        return BrownianStream() if noise == "stream" else BrownianTree()
+    if not all(hasattr(noise, member) for member in ("layout", "start", "brownian")):
+        raise TypeError(f"noise must be 'stream', 'tree' or an object such as BrownianTree; got {type(noise).__name__}")
+    source: Noise = noise
+    return source
 
 
 def _start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
@@ -288,6 +431,8 @@ def _choose_solver(
     rtol: float | None,
     atol: float | None,
     grid: Tensor,
+    gradient: str,
+    source: Noise,
 ) -> Solver | DormandPrince:
     """Return the solver, or say why it does not fit."""
     if step is not None and substeps is not None:
@@ -299,14 +444,9 @@ def _choose_solver(
     kind = getattr(process, "noise_type", "none")
     fixed = step is not None or substeps is not None
     if solver == "auto":
-        if kind == "none":
-            solver = "rk4" if fixed or grid.ndim == 2 else "dopri5"
-        elif process.calculus == "ito" or kind == "additive":
-            solver = "euler_maruyama"
-        else:
-            raise ValueError(
-                f"no solver here is right for Stratonovich calculus with {kind} noise; write the process in Ito form"
-            )
+        solver = _default_solver(process, kind, fixed or grid.ndim == 2, gradient, source)
+    elif solver == "euler" and kind != "none":
+        solver = "euler_maruyama"
     if solver == "dopri5":
         solver = DormandPrince(1e-5 if rtol is None else rtol, 1e-6 if atol is None else atol)
     elif rtol is not None or atol is not None:
@@ -314,6 +454,8 @@ def _choose_solver(
     if isinstance(solver, DormandPrince):
         if fixed:
             raise ValueError("dopri5 chooses its own steps; leave out step and substeps, or name a fixed-step solver")
+        if gradient in ("checkpoint", "reversible"):
+            raise ValueError(f"gradient {gradient!r} needs a fixed step: name a fixed-step solver and a step")
         if grid.ndim == 2:
             raise ValueError(
                 "dopri5 needs times shared by all paths; use 'rk4' with a step for times of each path's own"
@@ -326,12 +468,42 @@ def _choose_solver(
         able = [name for name, s in SOLVERS.items() if kind in s.noise_types and process.calculus in s.calculus]
         raise ValueError(
             f"solver {solver.name!r} is not for {process.calculus} calculus with {kind} noise; use "
-            f"{', '.join(able + (['dopri5'] if kind == 'none' else [])) or 'the Ito form of the process'}"
+            f"{', '.join(able + (['dopri5'] if kind == 'none' else []))}, or convert with to_ito or to_stratonovich"
+        )
+    if kind != "none" and not source.brownian and solver.name != "euler_maruyama":
+        raise ValueError(
+            f"solver {solver.name!r} is right for Brownian increments alone; use 'euler_maruyama' with this noise"
+        )
+    if gradient == "reversible" and not hasattr(solver, "back"):
+        raise ValueError(
+            f"solver {solver.name!r} cannot go back; a reversible gradient needs 'ees25' or 'reversible_heun'"
+        )
+    if solver.name == "reversible_heun":
+        warnings.warn(
+            "reversible Heun is unstable over long times: its error grows exponentially for every step; 'ees25' is not",
+            UserWarning,
+            stacklevel=3,
         )
     return solver
 
 
-def _own_step(process: Process, method: Solver) -> float:
+def _default_solver(process: Process, kind: str, fixed: bool, gradient: str, source: Noise) -> str:
+    if gradient == "reversible":
+        return "ees25"
+    if kind == "none":
+        return "rk4" if fixed else "dopri5"
+    if not source.brownian:
+        return "euler_maruyama"
+    if kind == "additive":
+        return "shark"
+    if process.calculus == "stratonovich":
+        return "heun"
+    return "milstein" if kind in ("diagonal", "scalar") and hasattr(process, "diffusion_dx") else "euler_maruyama"
+
+
+def _own_step(process: Process, method: Solver, step: float | None, substeps: int | None) -> float | None:
+    if step is not None or substeps is not None:
+        return step
     own = getattr(process, "time_step", None)
     if own is None:
         raise ValueError(
@@ -341,21 +513,12 @@ def _own_step(process: Process, method: Solver) -> float:
     return float(own)
 
 
-def _chunk_rows(chunk: int | None, n: int) -> int:
+def _chunk_rows(chunk: int | None, n: int, n_jobs: int) -> int:
     if chunk is None:
-        chunk = 16_384
+        chunk = 16_384 if n_jobs == 1 else min(16_384, -(-n // joblib.effective_n_jobs(n_jobs)))
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1 path; got {chunk}")
     return min(-(-chunk // ROWS) * ROWS, -(-n // ROWS) * ROWS)
-
-
-def _check_state(x: Tensor, t: float, step: int, name: str) -> None:
-    if not bool(torch.isfinite(x.detach()).all()):
-        rows = torch.nonzero(~torch.isfinite(x.detach()).all(1)).flatten()
-        raise FloatingPointError(
-            f"the state is not finite any more in {len(rows)} of {len(x)} paths by t={t:.6g} (step {step}, solver "
-            f"{name}); take a smaller step, or look at drift and diffusion there"
-        )
 
 
 def _info(cost: _Cost, method: Solver | DormandPrince, key: int) -> dict[str, Any]:

@@ -224,6 +224,8 @@ class PathsWriter:
         Of the values.
     names
         Names of the features.
+    states
+        Names of the discrete states.
 
     Raises
     ------
@@ -248,6 +250,8 @@ class PathsWriter:
         shape: tuple[int, int, int],
         dtype: torch.dtype,
         names: Sequence[str] | None = None,
+        *,
+        states: Sequence[str] | None = None,
     ) -> None:
         self.path = Path(path)
         suffix_of(self.path, (".npz",))
@@ -255,6 +259,7 @@ class PathsWriter:
         self.shape = shape
         self.dtype = np.dtype(str(dtype).removeprefix("torch."))
         self.names = None if names is None else list(names)
+        self.states = None if states is None else list(states)
         self.info: dict[str, Any] = {}
         self._written = 0
 
@@ -298,6 +303,7 @@ class PathsWriter:
             self.dtype,
             names=self.names,
             dim=self.shape[2],
+            states=self.states,
             shared=self.times.ndim == 1,
             info=plain(self.info, "info"),
         )

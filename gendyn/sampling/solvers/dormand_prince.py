@@ -21,7 +21,7 @@ from scipy.integrate import RK45
 from torch import Tensor
 
 from gendyn.sampling.process import Calculus, NoiseType, Process
-from gendyn.sampling.solvers.runge_kutta import combine
+from gendyn.sampling.solvers.solver import combine
 
 __all__ = ["AdaptiveRun", "DormandPrince"]
 

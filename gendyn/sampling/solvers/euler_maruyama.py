@@ -7,12 +7,12 @@ Strong order 1/2, and 1 for additive noise; weak order 1 (Kloeden and Platen 199
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from gendyn.sampling.process import Calculus, NoiseType, Process
+from gendyn.sampling.solvers.solver import add_scaled, apply_noise, coefficients
 
-__all__ = ["EulerMaruyama", "apply_noise"]
+__all__ = ["EulerMaruyama"]
 
 
 class EulerMaruyama:
@@ -20,6 +20,7 @@ class EulerMaruyama:
 
     Examples
     --------
+    >>> import torch
     >>> from gendyn.sampling import SDE
     >>> brownian = SDE(lambda t, x: torch.zeros_like(x), lambda t, x: torch.ones_like(x), dim=1)
     >>> EulerMaruyama().step(brownian, torch.tensor(0.0), 0.1, torch.zeros(1, 1), torch.full((1, 1), 0.3)).item()
@@ -30,21 +31,16 @@ class EulerMaruyama:
     calculus: tuple[Calculus, ...] = ("ito",)
     noise_types: tuple[NoiseType, ...] = ("additive", "diagonal", "scalar", "general")
     order = 0.5
+    weak_order = 1.0
     drift_evaluations = 1
     diffusion_evaluations = 1
+    needs_area = False
+    use = "any Ito equation; the cheapest step, and the one to train with"
 
-    def step(self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None) -> Tensor:
+    def step(
+        self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None, area: Tensor | None = None
+    ) -> Tensor:
         """Return the state after one step."""
-        both = getattr(process, "drift_diffusion", None)
-        f, g = both(t, x) if both is not None else (process.drift(t, x), process.diffusion(t, x))
-        moved = torch.add(x, f, alpha=h) if isinstance(h, float) else x + h * f
+        f, g = coefficients(process, t, x)
+        moved = add_scaled(x, f, h)
         return moved if dw is None else apply_noise(moved, g, dw, process.noise_type)
-
-
-def apply_noise(x: Tensor, g: Tensor, dw: Tensor, noise_type: NoiseType) -> Tensor:
-    """Return ``x + g dw``: elementwise for diagonal and scalar noise, a matrix product for the others."""
-    if noise_type in ("diagonal", "scalar"):
-        return torch.addcmul(x, g, dw)
-    if g.ndim == 2:
-        return torch.addmm(x, dw, g.T)
-    return torch.baddbmm(x[:, :, None], g, dw[:, :, None])[:, :, 0]

@@ -1,19 +1,25 @@
-r"""Explicit Runge-Kutta methods for ordinary differential equations, each a table.
+r"""Runge-Kutta methods, each a table; with noise, methods for Stratonovich equations.
 
-.. math:: k_i = f\bigl(t + c_i h,\; x + h \textstyle\sum_{j<i} a_{ij} k_j\bigr), \qquad
-    x' = x + h \textstyle\sum_i b_i k_i .
+With the increment :math:`q(t, x) = f(t, x)\, h + g(t, x)\, \Delta W` (without noise :math:`f h`),
+
+.. math:: k_i = q\bigl(t + c_i h,\; x + \textstyle\sum_{j<i} a_{ij} k_j\bigr), \qquad x' = x + \textstyle\sum_i b_i
+k_i .
+
+Driven by noise, a method of order 2 or more converges to the Stratonovich solution with strong order 1 for commutative
+noise (Ruemelin 1982). EES(2,5) is nearly reversible: a step back from where a step led misses the start by
+:math:`O(h^6)` only (Shmelev, Ebrahimi-Fard, Tapia and Salvi 2025).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gendyn.sampling.process import Calculus, NoiseType, Process
+from gendyn.sampling.solvers.solver import apply_noise, coefficients, combine
 
-__all__ = ["EULER", "HEUN", "MIDPOINT", "RK4", "ButcherTable", "RungeKutta"]
+__all__ = ["EES25", "EULER", "HEUN", "MIDPOINT", "RK4", "ButcherTable", "RungeKutta"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ RK4 = ButcherTable(
     c=(0.0, 0.5, 0.5, 1.0),
     order=4,
 )
+EES25 = ButcherTable(a=((), (1 / 3,), (-5 / 48, 15 / 16)), b=(0.1, 0.5, 0.4), c=(0.0, 1 / 3, 5 / 6), order=2)
 
 
 class RungeKutta:
@@ -46,37 +53,50 @@ class RungeKutta:
         What users call it.
     table
         Its coefficients.
+    use
+        When to choose it.
+    noisy
+        Whether it may be driven by noise, as a method for Stratonovich equations.
 
     Examples
     --------
+    >>> import torch
     >>> from gendyn.sampling import ODE
     >>> x = RungeKutta("rk4", RK4).step(ODE(lambda t, x: -x, 1), torch.tensor(0.0), 0.1, torch.ones(1, 1), None)
     >>> round(x.item(), 6)
     0.904837
     """
 
-    calculus: tuple[Calculus, ...] = ("ito", "stratonovich")
-    noise_types: tuple[NoiseType, ...] = ("none",)
-    diffusion_evaluations = 0
+    needs_area = False
 
-    def __init__(self, name: str, table: ButcherTable) -> None:
+    def __init__(self, name: str, table: ButcherTable, use: str = "", *, noisy: bool = False) -> None:
         self.name = name
         self.table = table
+        self.use = use
         self.order = table.order
+        self.weak_order = table.order
         self.drift_evaluations = len(table.b)
+        self.diffusion_evaluations = len(table.b) if noisy else 0
+        self.calculus: tuple[Calculus, ...] = ("stratonovich",) if noisy else ("ito", "stratonovich")
+        self.noise_types: tuple[NoiseType, ...] = (
+            ("none", "additive", "diagonal", "scalar", "general") if noisy else ("none",)
+        )
 
-    def step(self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None) -> Tensor:
+    def step(
+        self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None, area: Tensor | None = None
+    ) -> Tensor:
         """Return the state after one step."""
-        slopes: list[Tensor] = []
+        if dw is None:
+            slopes: list[Tensor] = []
+            for row, node in zip(self.table.a, self.table.c, strict=True):
+                slopes.append(process.drift(t + node * h if node else t, combine(x, h, row, slopes)))
+            return combine(x, h, self.table.b, slopes)
+        kicks: list[Tensor] = []
         for row, node in zip(self.table.a, self.table.c, strict=True):
-            slopes.append(process.drift(t + node * h if node else t, combine(x, h, row, slopes)))
-        return combine(x, h, self.table.b, slopes)
+            f, g = coefficients(process, t + node * h if node else t, combine(x, 1.0, row, kicks))
+            kicks.append(apply_noise(f * h, g, dw, process.noise_type))
+        return combine(x, 1.0, self.table.b, kicks)
 
-
-def combine(x: Tensor, h: float | Tensor, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
-    r"""Return :math:`x + h \sum_i w_i k_i`, skipping weights that are zero."""
-    for weight, slope in zip(weights, slopes, strict=False):
-        if weight == 0.0:
-            continue
-        x = torch.add(x, slope, alpha=weight * h) if isinstance(h, float) else x + (weight * h) * slope
-    return x
+    def back(self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None) -> Tensor:
+        """Return (nearly) the state from which the step that began at ``t`` led to ``x``."""
+        return self.step(process, t + h, -h, x, None if dw is None else -dw)

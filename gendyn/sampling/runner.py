@@ -1,0 +1,156 @@
+"""The loop: the only one that moves a state through time.
+
+A run is a list of segments, each at most 32 steps within one output interval. A segment asks the driver of the noise
+for its increments and takes its steps; whatever wants something else of a run (a graph in pieces, a way back) does
+so by segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gendyn.sampling.grid import StepGrid
+from gendyn.sampling.noise import STEPS, Driver
+from gendyn.sampling.process import Process
+from gendyn.sampling.solvers import Solver
+
+__all__ = ["Run", "Segment", "State", "check_state", "value_of"]
+
+State = Any
+"""What a solver carries from step to step: the values ``(B, d)``, or a tuple that begins with them."""
+
+_CHECK_EVERY = 64
+"""Steps between looks at whether the state is finite."""
+
+
+class Segment(NamedTuple):
+    """Consecutive steps within one output interval."""
+
+    interval: int
+    first: int
+    steps: int
+    last: bool
+    """Whether it ends on an output time."""
+
+
+@dataclass
+class Run:
+    """Some rows, moved along a grid by a solver.
+
+    Parameters
+    ----------
+    process, method
+        What is moved, and how.
+    grid
+        Steps between output times, for these rows.
+    driver
+        Of the noise; ``None`` for ordinary equations.
+    x0
+        Start values ``(B, d)``.
+    """
+
+    process: Process
+    method: Solver
+    grid: StepGrid
+    driver: Driver | None
+    x0: Tensor
+
+    def __post_init__(self) -> None:
+        self._held: tuple[int, tuple[Tensor, ...], float | Tensor] | None = None
+        self.forth = getattr(self.method, "forth", None)
+
+    def segments(self) -> Iterator[Segment]:
+        """Return the segments in order."""
+        done = 0
+        for interval, total in enumerate(self.grid.counts):
+            first = 0
+            while first < total:
+                count = min(total - first, STEPS - done % STEPS)
+                yield Segment(interval, first, count, first + count == total)
+                first += count
+                done += count
+
+    def begin(self) -> State:
+        """Return the state at the first time."""
+        if self.forth is None:
+            return self.x0
+        times, _ = self.steps(0)
+        return self.method.begin(self.process, times[0], self.x0)  # type: ignore[attr-defined]
+
+    def steps(self, interval: int) -> tuple[tuple[Tensor, ...], float | Tensor]:
+        """Return the start of each step of an interval, and their length."""
+        if self._held is None or self._held[0] != interval:
+            found = self.grid.interval(interval)
+            h = found.step if isinstance(found.step, float) else found.step.to(self.x0)
+            self._held = interval, found.times.to(self.x0).unbind(0), h
+        return self._held[1], self._held[2]
+
+    def increments(self, segment: Segment) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
+        """Return increments and areas of each step of a segment."""
+        nothing: tuple[Tensor | None, ...] = (None,) * segment.steps
+        if self.driver is None:
+            return nothing, nothing
+        w, area = self.driver.increments(segment.interval, segment.first, segment.steps)
+        return w.unbind(0), nothing if area is None else area.unbind(0)
+
+    def advance(self, state: State, segment: Segment) -> State:
+        """Return the state after a segment."""
+        times, h = self.steps(segment.interval)
+        increments, areas = self.increments(segment)
+        process, first = self.process, segment.first
+        if self.forth is not None:
+            for k in range(segment.steps):
+                state = self.forth(process, times[first + k], h, state, increments[k])
+            return state
+        step = self.method.step
+        for k in range(segment.steps):
+            state = step(process, times[first + k], h, state, increments[k], areas[k])
+        return state
+
+    def outputs(self, tick: Callable[[int], Any]) -> Iterator[Tensor]:
+        """Return the values at the output times after the first, one after the other."""
+        state, done, looked = self.begin(), 0, 0
+        for segment in self.segments():
+            state = self.advance(state, segment)
+            done += segment.steps
+            if done - looked >= _CHECK_EVERY or segment.last:
+                looked = done
+                check_state(value_of(state), self.time_after(segment), done, self.method.name)
+            tick(segment.steps)
+            if segment.last:
+                yield value_of(state)
+
+    def time_after(self, segment: Segment) -> float:
+        """Return the time at which a segment ends (the latest, of times of each path's own)."""
+        return float(self.grid.interval(segment.interval).times[segment.first + segment.steps].max())
+
+
+def value_of(state: State) -> Tensor:
+    """Return the values ``(B, d)`` of a state."""
+    value: Tensor = state[0] if isinstance(state, tuple) else state
+    return value
+
+
+def check_state(x: Tensor, t: float, step: int, name: str) -> None:
+    """Say at which time and step values stopped being finite.
+
+    Raises
+    ------
+    FloatingPointError
+        If they did.
+    """
+    # The sum is finite only if every entry is (or the entries are beyond use).
+    if bool(torch.isfinite(x.detach().sum())):
+        return
+    finite = torch.isfinite(x.detach()).all(1)
+    if bool(finite.all()):
+        return
+    raise FloatingPointError(
+        f"the state is not finite any more in {int((~finite).sum())} of {len(x)} paths by t={t:.6g} (step {step}, "
+        f"solver {name}); take a smaller step, or look at drift and diffusion there"
+    )
