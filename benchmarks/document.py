@@ -40,6 +40,22 @@ PAGES = {
         "python benchmarks/resume.py --json benchmarks/results/resume.json",
         "",
     ),
+    "sampler_speed": (
+        "The sampler's speed",
+        "python benchmarks/sampler_speed.py --json benchmarks/results/sampler_speed.json",
+        "One thread, the least of five repetitions; what counts are the ratios.\n\n"
+        "![Time of a step against batch, dimension, steps and width](images/sampler_speed.png)",
+    ),
+    "sampler_memory": (
+        "The sampler's memory",
+        "python benchmarks/sampler_memory.py --json benchmarks/results/sampler_memory.json",
+        "Peak resident memory of a process of its own for each row.",
+    ),
+    "work_precision": (
+        "Error against cost",
+        "python benchmarks/work_precision.py --json benchmarks/results/work_precision.json",
+        "![Error against cost of every solver on five systems](images/work_precision.png)",
+    ),
     "million": (
         "A million cells",
         "python benchmarks/million.py --json benchmarks/results/million.json",

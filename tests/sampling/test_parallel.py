@@ -31,11 +31,26 @@ def test_dask_does_not_show():
     assert torch.equal(parts.values, whole.values)
 
 
-def test_to_disk_from_processes(tmp_path):
-    process, x0 = OrnsteinUhlenbeck(), torch.zeros(600, 1)
-    whole = sample(process, x0, [0.0, 1.0], step=0.1, seed=3)
-    disk = sample(process, x0, [0.0, 1.0], step=0.1, seed=3, n_jobs=2, chunk=256, to=tmp_path / "p.npz")
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".zarr"])
+def test_to_disk_from_processes(tmp_path, suffix):
+    process, x0 = OrnsteinUhlenbeck(dim=2), torch.zeros(600, 2)
+    run = {"step": 0.1, "seed": 3, "names": ["a", "b"]}
+    whole = sample(process, x0, [0.0, 0.5, 1.0], **run)
+    target = tmp_path / f"p{suffix}"
+    disk = sample(process, x0, [0.0, 0.5, 1.0], n_jobs=2, chunk=256, to=target, **run)
     assert torch.equal(disk.values, whole.values)
+    assert disk == Paths.load(target)
+    assert disk.names == ("a", "b")
+    assert dict(disk.info) == dict(whole.info)
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".zarr"])
+def test_a_failed_run_leaves_nothing(tmp_path, suffix):
+    x0 = torch.ones(600, 1)
+    with pytest.raises(FloatingPointError):
+        sample(ODE(lambda t, x: x**3, 1), x0, [0, 9], solver="euler", step=0.1, chunk=256, to=tmp_path / f"p{suffix}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_jump_processes_come_through_the_same_door(tmp_path):

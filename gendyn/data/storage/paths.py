@@ -6,6 +6,7 @@ are mapped into memory when read, not copied, so that paths larger than the memo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ from gendyn.data.storage.formats import (
     suffix_of,
     write_npz,
 )
+from gendyn.data.storage.sinks import SINKS
 from gendyn.data.storage.snapshots import plain_columns
 
 __all__ = ["PATH_SUFFIXES", "PathsWriter", "load_paths", "paths_from_table", "save_paths"]
@@ -210,7 +212,7 @@ def _table(paths: Paths, arrays: Arrays, header: dict[str, Any]) -> pd.DataFrame
 
 
 class PathsWriter:
-    """Writes the values of paths to ``.npz`` chunk by chunk, in the memory of one chunk.
+    """Writes the values of paths to ``.npz``, ``.parquet`` or ``.zarr`` chunk by chunk, in the memory of one chunk.
 
     Parameters
     ----------
@@ -230,7 +232,7 @@ class PathsWriter:
     Raises
     ------
     ValueError
-        If the suffix is not ``.npz``, a chunk has another shape, or fewer or more than ``n`` paths were written.
+        If the suffix names no format, a chunk has another shape, or fewer or more than ``n`` paths were written.
 
     Examples
     --------
@@ -254,7 +256,7 @@ class PathsWriter:
         states: Sequence[str] | None = None,
     ) -> None:
         self.path = Path(path)
-        suffix_of(self.path, (".npz",))
+        self.suffix = suffix_of(self.path, PATH_SUFFIXES)
         self.times = times
         self.shape = shape
         self.dtype = np.dtype(str(dtype).removeprefix("torch."))
@@ -264,11 +266,15 @@ class PathsWriter:
         self._written = 0
 
     def __enter__(self) -> Self:
-        self._context = atomic_path(self.path)
-        self._archive = zipfile.ZipFile(self._context.__enter__(), "w", zipfile.ZIP_STORED, allowZip64=True)
-        self._member = self._archive.open("values.npy", "w", force_zip64=True)
-        description = {"descr": self.dtype.str, "fortran_order": False, "shape": tuple(self.shape)}
-        np.lib.format.write_array_header_2_0(self._member, description)
+        folder = self.suffix == ".zarr"
+        self._context = atomic_folder(self.path, ("zarr.json", ".zgroup")) if folder else atomic_path(self.path)
+        temporary = self._context.__enter__()
+        columns = self._header()["columns"]
+        try:
+            self._sink = SINKS[self.suffix](temporary, self.times.cpu().numpy(), self.shape, self.dtype, columns)
+        except BaseException as error:
+            self._context.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def append(self, values: Tensor) -> None:
@@ -277,28 +283,29 @@ class PathsWriter:
             raise ValueError(
                 f"a chunk must have shape (rows, {self.shape[1]}, {self.shape[2]}); got {tuple(values.shape)}"
             )
-        self._written += len(values)
         array = values.detach().cpu().contiguous().numpy().astype(self.dtype, copy=False)
-        self._member.write(array.tobytes())
+        self._sink.write(array, self._written)
+        self._written += len(values)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        self._member.close()
         try:
             if kind is None:
-                self._finish()
+                if self._written != self.shape[0]:
+                    raise ValueError(
+                        f"{self._written} paths were written to {self.path}, where {self.shape[0]} are needed"
+                    )
+                self._sink.finish(self._header())
+            self._sink.close()
         except BaseException as failure:
-            self._archive.close()
+            with contextlib.suppress(Exception):
+                self._sink.close()
             self._context.__exit__(type(failure), failure, failure.__traceback__)
             raise
-        self._archive.close()
         return self._context.__exit__(kind, error, trace)
 
-    def _finish(self) -> None:
-        """Write the times and the header after the values."""
-        if self._written != self.shape[0]:
-            raise ValueError(f"{self._written} paths were written to {self.path}, where {self.shape[0]} are needed")
+    def _header(self) -> dict[str, Any]:
         header = _header(
             self.dtype,
             names=self.names,
@@ -307,9 +314,7 @@ class PathsWriter:
             shared=self.times.ndim == 1,
             info=plain(self.info, "info"),
         )
-        for name, array in (("times", self.times.cpu().numpy()), ("gendyn", np.array(json.dumps(header)))):
-            with self._archive.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+        return header | ({"shape": list(self.shape)} if self.suffix == ".parquet" else {})
 
 
 def _open_mapped(path: Path) -> Arrays:
