@@ -25,7 +25,7 @@ from gendyn.systems import ToggleSwitch, simulate_snapshots
 
 __all__ = ["POPULATIONS"]
 
-_CELLS = 500
+_CELLS = 1000
 _REAL_CELLS = 1000
 _STEPS = 2000
 
