@@ -68,13 +68,14 @@ def test_checkpoints_change_nothing(noise_type, solver):
 
 @pytest.mark.filterwarnings("ignore:reversible Heun")
 @pytest.mark.parametrize("noise_type", ["none", "additive", "diagonal", "scalar", "general"])
-@pytest.mark.parametrize(("solver", "tolerance"), [("reversible_heun", 1e-12), ("ees25", 5e-9)])
+@pytest.mark.parametrize(("solver", "tolerance"), [("reversible_heun", 1e-12), ("ees25", 1e-9)])
 def test_going_back_gives_the_same_gradients(noise_type, solver, tolerance):
     process = Neural(noise_type)
     values, expected = gradients(process, "backprop", solver=solver)
     again, found = gradients(process, "reversible", solver=solver)
     assert torch.equal(values, again)
-    agree(found, expected, tolerance)
+    # EES(2,5) goes back only nearly: with general noise, at this step, 1.1e-9 was measured against the 1e-9 aimed at.
+    agree(found, expected, 2e-9 if (solver, noise_type) == ("ees25", "general") else tolerance)
 
 
 def test_going_back_in_single_precision():
@@ -147,7 +148,8 @@ def test_long_runs_stay_right_going_back():
     times = torch.linspace(0, 20, 21).tolist()
     _, expected = gradients(process, "checkpoint", solver="ees25", step=0.02, times=times)
     _, found = gradients(process, "reversible", solver="ees25", step=0.02, times=times)
-    agree(found, expected, 1e-6)
+    # This process grows to 1e5, and errors with it: 8e-8 was measured, so 1e-8 was too much to ask.
+    agree(found, expected, 2e-7)
 
 
 def test_no_graph_where_none_is_wanted():
