@@ -13,7 +13,6 @@ same metric between two disjoint random halves of the real sample.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -23,9 +22,9 @@ import torch
 from torch import Tensor
 
 from gendyn.coupling import transport_cost
-from gendyn.data.checks import as_tensor
+from gendyn.evaluation.measure import measure
 from gendyn.evaluation.metric import MetricResult
-from gendyn.parallel import spread
+from gendyn.evaluation.points import Array, Points, points
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
 __all__ = [
@@ -38,9 +37,6 @@ __all__ = [
     "wasserstein",
     "wasserstein_value",
 ]
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Value = Callable[[Array, Array, Array, Array], float]
 
 _LARGEST = 5000
 """Points per side beyond which an exact plan takes minutes."""
@@ -70,8 +66,8 @@ def wasserstein_value(
     >>> wasserstein_value(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     5.0
     """
-    x, y, a, b = _prepare(real, generated, weights_real, weights_generated)
-    return _wasserstein(x, y, a, b, p, max_iterations)
+    x, y = points(real, generated, weights_real, weights_generated)
+    return _wasserstein(x, y, p, max_iterations)
 
 
 def wasserstein(
@@ -121,10 +117,10 @@ def wasserstein(
     (5.0, True)
     """
     _check_size(real, generated, max_size)
-    return _measure(
+    return measure(
         f"W{p}",
-        lambda x, y, a, b: _wasserstein(x, y, a, b, p, 10_000_000),
-        (real, generated, weights_real, weights_generated),
+        lambda x, y: _wasserstein(x, y, p, 10_000_000),
+        *points(real, generated, weights_real, weights_generated),
         seed=seed,
         n_bootstrap=n_bootstrap,
         bootstrap_size=_BOOTSTRAP_SIZE,
@@ -148,8 +144,8 @@ def sliced_wasserstein_value(
     >>> round(sliced_wasserstein_value(torch.zeros(5, 1), torch.ones(5, 1)), 6)
     1.0
     """
-    x, y, a, b = _prepare(real, generated, weights_real, weights_generated)
-    powers = _sliced_powers(x, y, a, b, p, _directions(n_directions, x.shape[1], seed))
+    x, y = points(real, generated, weights_real, weights_generated)
+    powers = _sliced_powers(x, y, p, _directions(n_directions, x.values.shape[1], seed))
     return float(powers.mean() ** (1 / p))
 
 
@@ -175,18 +171,18 @@ def sliced_wasserstein(
     >>> sliced_wasserstein(x, x).value
     0.0
     """
-    x, y, a, b = _prepare(real, generated, weights_real, weights_generated)
-    directions = _directions(n_directions, x.shape[1], seed)
-    powers = _sliced_powers(x, y, a, b, p, directions)
+    x, y = points(real, generated, weights_real, weights_generated)
+    directions = _directions(n_directions, x.values.shape[1], seed)
+    powers = _sliced_powers(x, y, p, directions)
     value = float(powers.mean() ** (1 / p))
     spread = float(powers.std(ddof=1) / np.sqrt(len(powers))) if len(powers) > 1 else 0.0
-    result = _measure(
+    result = measure(
         f"sliced W{p}",
-        lambda u, v, wa, wb: float(_sliced_powers(u, v, wa, wb, p, directions).mean() ** (1 / p)),
-        (real, generated, weights_real, weights_generated),
+        lambda u, v: float(_sliced_powers(u, v, p, directions).mean() ** (1 / p)),
+        x,
+        y,
         seed=seed,
         n_bootstrap=n_bootstrap,
-        bootstrap_size=2000,
     )
     error = spread / (p * value ** (p - 1)) if value > 0 else 0.0
     extra = dict(result.extra) | {"max_sliced": float(powers.max() ** (1 / p)), "direction_error": error}
@@ -208,8 +204,8 @@ def energy_value(
     >>> energy_value(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [1.0]]), unbiased=False)
     0.0
     """
-    x, y, a, b = _prepare(real, generated, weights_real, weights_generated)
-    return _energy(x, y, a, b, unbiased)
+    x, y = points(real, generated, weights_real, weights_generated)
+    return _energy(x, y, unbiased)
 
 
 def energy_distance(
@@ -233,19 +229,20 @@ def energy_distance(
     >>> energy_distance(x, x + 5.0, n_permutations=99).p_value
     0.01
     """
-    result = _measure(
+    x, y = points(real, generated, weights_real, weights_generated)
+    p_value = None
+    if n_permutations:
+        pooled = np.concatenate([x.values, y.values])
+        p_value = _permutation_test(-_euclidean(pooled), len(x), n_permutations, seed)
+    return measure(
         "energy distance",
-        lambda x, y, a, b: _energy(x, y, a, b, unbiased),
-        (real, generated, weights_real, weights_generated),
+        lambda u, v: _energy(u, v, unbiased),
+        x,
+        y,
         seed=seed,
         n_bootstrap=n_bootstrap,
-        bootstrap_size=2000,
+        p_value=p_value,
     )
-    if n_permutations:
-        x, y, _, _ = _prepare(real, generated, weights_real, weights_generated)
-        p_value = _permutation_test(-_euclidean(np.concatenate([x, y])), len(x), n_permutations, seed)
-        result = MetricResult(**(result.to_dict() | {"p_value": p_value}))
-    return result
 
 
 def mmd_value(
@@ -266,8 +263,8 @@ def mmd_value(
     >>> abs(mmd_value(x, x, bandwidths=(1.0,), unbiased=False)) < 1e-12
     True
     """
-    x, y, a, b = _prepare(real, generated, weights_real, weights_generated)
-    return _mmd(x, y, a, b, unbiased, bandwidths or _median_bandwidths(x, seed))
+    x, y = points(real, generated, weights_real, weights_generated)
+    return _mmd(x, y, unbiased, bandwidths or _median_bandwidths(x.values, seed))
 
 
 def mmd(
@@ -294,103 +291,23 @@ def mmd(
     >>> mmd(x, x + 3.0).value > 0.5
     True
     """
-    x, y, _, _ = _prepare(real, generated, weights_real, weights_generated)
-    scales = bandwidths or _median_bandwidths(x, seed)
-    result = _measure(
-        "MMD^2",
-        lambda u, v, a, b: _mmd(u, v, a, b, unbiased, scales),
-        (real, generated, weights_real, weights_generated),
-        seed=seed,
-        n_bootstrap=n_bootstrap,
-        bootstrap_size=2000,
-    )
-    changed: dict[str, Any] = {"extra": dict(result.extra) | {"bandwidths": list(scales)}}
+    x, y = points(real, generated, weights_real, weights_generated)
+    scales = bandwidths or _median_bandwidths(x.values, seed)
+    p_value = None
     if n_permutations:
-        squares = _euclidean(np.concatenate([x, y])) ** 2
+        squares = _euclidean(np.concatenate([x.values, y.values])) ** 2
         kernel = np.mean([np.exp(-squares / (2 * s * s)) for s in scales], axis=0)
-        changed["p_value"] = _permutation_test(kernel, len(x), n_permutations, seed)
-    return MetricResult(**(result.to_dict() | changed))
-
-
-def _measure(
-    name: str,
-    value_of: Value,
-    samples: tuple[Any, Any, Any, Any],
-    *,
-    seed: Seed,
-    n_bootstrap: int,
-    bootstrap_size: int,
-) -> MetricResult:
-    """Compute value, floor between halves, and a bootstrap interval.
-
-    The interval is ``value -+ 1.96 s``: both samples are resampled with replacement at ``m = min(n, bootstrap_size)``
-    points, and ``s`` is the standard deviation of the metric over resamples, times ``sqrt(m / n)``. It is laid about
-    the value because a distance between two resamples is itself biased upward: its quantiles would not hold the value.
-    """
-    began = time.perf_counter()
-    root = as_seed(seed)
-    x, y, a, b = _prepare(*samples)
-    value = value_of(x, y, a, b)
-    extra: dict[str, Any] = {}
-    floor = None
-    half = len(x) // 2
-    if half >= 2:
-        order = numpy_generator(derive_seed(root, "floor")).permutation(len(x))
-        one, two = order[:half], order[half : 2 * half]
-        if a[one].sum() > 0 and a[two].sum() > 0:
-            floor = value_of(x[one], x[two], a[one] / a[one].sum(), a[two] / a[two].sum())
-            extra["floor_size"] = half
-    low = high = None
-    if n_bootstrap > 1:
-        m, n = min(len(x), bootstrap_size), min(len(y), bootstrap_size)
-
-        def resample(k: int) -> float:
-            rng = numpy_generator(derive_seed(root, "bootstrap", k))
-            one, two = x[rng.choice(len(x), m, p=a)], y[rng.choice(len(y), n, p=b)]
-            return value_of(one, two, np.full(m, 1 / m), np.full(n, 1 / n))
-
-        draws = np.array(spread(resample, range(n_bootstrap)))
-        shrink = np.sqrt(min(m / len(x), n / len(y)))
-        reach = float(1.96 * draws.std(ddof=1) * shrink)
-        low, high = value - reach, value + reach
-        extra["bootstrap"] = {"resamples": n_bootstrap, "real": m, "generated": n}
-    return MetricResult(name, value, low, high, floor, len(x), len(y), None, root, time.perf_counter() - began, extra)
-
-
-def _prepare(real: Any, generated: Any, weights_real: Any, weights_generated: Any) -> tuple[Array, Array, Array, Array]:
-    """Return both samples in float64 and their normalised weights, or say what is wrong."""
-    x, y = _matrix(real, "real"), _matrix(generated, "generated")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"real and generated must have the same number of features; got {x.shape} and {y.shape}")
-    return (
+        p_value = _permutation_test(kernel, len(x), n_permutations, seed)
+    return measure(
+        "MMD^2",
+        lambda u, v: _mmd(u, v, unbiased, scales),
         x,
         y,
-        _weights(weights_real, len(x), "weights_real"),
-        _weights(weights_generated, len(y), "weights_generated"),
+        seed=seed,
+        n_bootstrap=n_bootstrap,
+        p_value=p_value,
+        extra={"bandwidths": list(scales)},
     )
-
-
-def _matrix(sample: Any, name: str) -> Array:
-    tensor = sample.detach() if isinstance(sample, Tensor) else as_tensor(sample, name)
-    array = tensor.cpu().numpy().astype(np.float64)
-    array = array[:, None] if array.ndim == 1 else array
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have shape (n, d) with at least one row; got {array.shape}")
-    bad = ~np.isfinite(array).all(1)
-    if bad.any():
-        raise ValueError(f"{name} must be finite; got NaN or infinity in {bad.sum()} of {len(array)} rows")
-    return array
-
-
-def _weights(weights: Any, n: int, name: str) -> Array:
-    if weights is None:
-        return np.full(n, 1.0 / n)
-    w = (weights.detach().cpu().numpy() if isinstance(weights, Tensor) else np.asarray(weights)).astype(np.float64)
-    if w.shape != (n,):
-        raise ValueError(f"{name} must have shape ({n},); got {w.shape}")
-    if not np.isfinite(w).all() or (w < 0).any() or not w.sum() > 0:
-        raise ValueError(f"{name} must be finite, non-negative and not all zero")
-    return np.asarray(w / w.sum())
 
 
 def _check_size(real: Any, generated: Any, max_size: int) -> None:
@@ -408,12 +325,12 @@ def _euclidean(x: Array, y: Array | None = None) -> Array:
     return np.asarray(torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist").numpy())
 
 
-def _wasserstein(x: Array, y: Array, a: Array, b: Array, p: int, max_iterations: int) -> float:
-    if x.shape[1] == 1:
-        return float(ot.wasserstein_1d(x[:, 0], y[:, 0], a, b, p=p) ** (1 / p))
-    cost = _euclidean(x, y)
+def _wasserstein(x: Points, y: Points, p: int, max_iterations: int) -> float:
+    if x.values.shape[1] == 1:
+        return float(ot.wasserstein_1d(x.values[:, 0], y.values[:, 0], x.weights, y.weights, p=p) ** (1 / p))
+    cost = _euclidean(x.values, y.values)
     cost = cost if p == 1 else cost**2
-    return float(max(transport_cost(cost, a, b, max_iterations), 0.0) ** (1 / p))
+    return float(max(transport_cost(cost, x.weights, y.weights, max_iterations), 0.0) ** (1 / p))
 
 
 def _directions(count: int, dim: int, seed: Seed) -> Array:
@@ -423,42 +340,42 @@ def _directions(count: int, dim: int, seed: Seed) -> Array:
     return np.asarray(z / np.linalg.norm(z, axis=0))
 
 
-def _sliced_powers(x: Array, y: Array, a: Array, b: Array, p: int, directions: Array) -> Array:
+def _sliced_powers(x: Points, y: Points, p: int, directions: Array) -> Array:
     """Return ``W_p^p`` along each direction ``(L,)``."""
     powers = np.empty(directions.shape[1])
     # Bounded memory: as many directions at once as make about ten million projections.
     width = max(1, int(1e7 // max(len(x), len(y))))
     for start in range(0, len(powers), width):
         block = slice(start, start + width)
-        powers[block] = ot.wasserstein_1d(x @ directions[:, block], y @ directions[:, block], a, b, p=p)
+        along = directions[:, block]
+        powers[block] = ot.wasserstein_1d(x.values @ along, y.values @ along, x.weights, y.weights, p=p)
     return powers
 
 
-def _energy(x: Array, y: Array, a: Array, b: Array, unbiased: bool) -> float:
-    within_x = _mean_kernel(x, x, a, a, lambda r: r, same=unbiased)
-    within_y = _mean_kernel(y, y, b, b, lambda r: r, same=unbiased)
-    return 2 * _mean_kernel(x, y, a, b, lambda r: r) - within_x - within_y
+def _energy(x: Points, y: Points, unbiased: bool) -> float:
+    within_x = _mean_kernel(x, x, lambda r: r, same=unbiased)
+    within_y = _mean_kernel(y, y, lambda r: r, same=unbiased)
+    return 2 * _mean_kernel(x, y, lambda r: r) - within_x - within_y
 
 
-def _mmd(x: Array, y: Array, a: Array, b: Array, unbiased: bool, bandwidths: tuple[float, ...]) -> float:
+def _mmd(x: Points, y: Points, unbiased: bool, bandwidths: tuple[float, ...]) -> float:
     def kernel(r: Array) -> Array:
         return np.asarray(np.mean([np.exp(-(r**2) / (2 * s * s)) for s in bandwidths], axis=0))
 
-    within_x = _mean_kernel(x, x, a, a, kernel, same=unbiased)
-    within_y = _mean_kernel(y, y, b, b, kernel, same=unbiased)
-    return within_x + within_y - 2 * _mean_kernel(x, y, a, b, kernel)
+    within_x = _mean_kernel(x, x, kernel, same=unbiased)
+    within_y = _mean_kernel(y, y, kernel, same=unbiased)
+    return within_x + within_y - 2 * _mean_kernel(x, y, kernel)
 
 
-def _mean_kernel(
-    x: Array, y: Array, a: Array, b: Array, kernel: Callable[[Array], Array], *, same: bool = False
-) -> float:
+def _mean_kernel(x: Points, y: Points, kernel: Callable[[Array], Array], *, same: bool = False) -> float:
     """Return the weighted mean of a kernel of distances; ``same`` leaves out the pairs of a point with itself."""
+    a, b = x.weights, y.weights
     if same and float(a @ a) >= 1.0:
         return 0.0  # one point has no pair
     total = 0.0
     rows = max(1, int(4e6 // len(y)))
     for start in range(0, len(x), rows):
-        part = kernel(_euclidean(x[start : start + rows], y))
+        part = kernel(_euclidean(x.values[start : start + rows], y.values))
         if same:
             index = np.arange(len(part))
             part[index, start + index] = 0.0
