@@ -7,6 +7,7 @@ from gendyn.data.readers import read_paths, read_snapshots
 from gendyn.data.scaling import Scaling
 from gendyn.data.snapshots import Snapshots
 from gendyn.data.time_labels import parse_times
+from gendyn.data.windows import blocked_split, table_windows, windows
 
 __all__ = [
     "Cohort",
@@ -14,10 +15,13 @@ __all__ = [
     "Scaling",
     "Snapshots",
     "atomic_path",
+    "blocked_split",
     "parse_times",
     "read_header",
     "read_paths",
     "read_snapshots",
     "read_tensors",
+    "table_windows",
+    "windows",
     "write_tensors",
 ]
