@@ -66,7 +66,7 @@ def test_what_is_missing_in_an_array_is_masked():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=st.integers(30, 300),
+    rows=st.integers(60, 300),
     gap=st.integers(0, 10),
     shares=st.sampled_from([(0.7, 0.1, 0.2), (0.5, 0.5), (0.8, 0.2), (0.25, 0.25, 0.25, 0.25)]),
 )
