@@ -1,5 +1,7 @@
 """The one sampler: processes, noise, solvers, and the loop that runs them."""
 
+from gendyn.sampling.alpha_stable import AlphaStable
+from gendyn.sampling.brownian_tree import BrownianTree, coarsen, halve
 from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.guided_bridge import guided_bridge
@@ -13,7 +15,7 @@ from gendyn.sampling.likelihood import (
     transition_log_prob,
 )
 from gendyn.sampling.linear import ExactLinear, LinearProcess
-from gendyn.sampling.noise import AlphaStable, BrownianStream, BrownianTree, coarsen, refine
+from gendyn.sampling.noise import BrownianStream
 from gendyn.sampling.process import ODE, SDE, Process, check_process
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, EulerMaruyama, RungeKutta, Solver
@@ -48,8 +50,8 @@ __all__ = [
     "from_torchsde",
     "girsanov_log_weights",
     "guided_bridge",
+    "halve",
     "log_density_change",
-    "refine",
     "resample",
     "sample",
     "sample_events",

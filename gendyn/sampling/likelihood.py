@@ -37,10 +37,10 @@ from gendyn.data import Paths
 from gendyn.data.checks import ArrayLike, as_tensor
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling.linear import check_observed, matrix_product, step_inside
-from gendyn.sampling.noise import Tiles
 from gendyn.sampling.process import Calculus, NoiseType, Process, check_process
 from gendyn.sampling.sample import Gradient, sample
 from gendyn.sampling.solvers import DormandPrince, Solver
+from gendyn.sampling.tiles import Tiles
 
 __all__ = [
     "effective_sample_size",

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from gendyn.sampling.grid import StepGrid
-from gendyn.sampling.noise import STEPS, Driver
+from gendyn.sampling.noise import Driver
 from gendyn.sampling.process import Process
 from gendyn.sampling.solvers import Solver
+from gendyn.sampling.tiles import STEPS
 
 __all__ = ["Run", "Segment", "State", "check_state", "value_of"]
 

@@ -27,13 +27,15 @@ from gendyn.data.checks import as_tensor, check_finite
 from gendyn.data.storage import PathsWriter
 from gendyn.randomness import Seed, as_seed
 from gendyn.sampling.adjoint import checkpointed_outputs, graph_bytes, parameters_of, reversible_outputs
+from gendyn.sampling.brownian_tree import BrownianTree
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.jumps.jump_process import JumpProcess, check_states
 from gendyn.sampling.jumps.run import JUMP_SOLVERS, run_jumps
-from gendyn.sampling.noise import ROWS, BrownianStream, BrownianTree, Noise
+from gendyn.sampling.noise import BrownianStream, Noise
 from gendyn.sampling.process import Process, check_process, noise_dim
 from gendyn.sampling.runner import Run, check_state
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
+from gendyn.sampling.tiles import ROWS
 
 __all__ = ["Gradient", "sample"]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gendyn.sampling import ODE, SDE, sample
-from gendyn.sampling.noise import ROWS
+from gendyn.sampling.tiles import ROWS
 
 
 class Neural(nn.Module):
@@ -103,9 +103,10 @@ def test_times_of_each_paths_own(solver):
 
 @pytest.mark.parametrize("mode", ["checkpoint", "reversible", "auto"])
 def test_the_tree_and_the_final_state(mode):
-    process = Neural()
-    values, expected = gradients(process, "backprop", solver="ees25", noise="tree", save="final")
-    again, found = gradients(process, mode, solver="ees25", noise="tree", save="final")
+    # At step 0.1 going back misses by 4e-10 to 2.5e-9 over six seeds; it falls as the sixth power of the step.
+    process, run = Neural(), {"solver": "ees25", "step": 0.05, "noise": "tree", "save": "final"}
+    values, expected = gradients(process, "backprop", **run)
+    again, found = gradients(process, mode, **run)
     assert torch.equal(values, again)
     agree(found, expected, 1e-9)
 

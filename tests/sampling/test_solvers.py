@@ -16,7 +16,7 @@ from gendyn.sampling import (
     LinearProcess,
     StepGrid,
     coarsen,
-    refine,
+    halve,
     sample,
     to_ito,
     to_stratonovich,
@@ -146,7 +146,7 @@ DOUBLE_WELL = SDE(lambda t, x: x - x**3, lambda t, x: 0.7 * torch.eye(1, dtype=x
     ],
 )
 def test_strong_errors_in_a_double_well(path, solver, errors):
-    fine = {512: refine(*path[256], 1 / 256, torch.randn(2, *path[256][0].shape, dtype=torch.float64))}
+    fine = {512: halve(*path[256], 1 / 256, torch.randn(2, *path[256][0].shape, dtype=torch.float64))}
     truth = end(DOUBLE_WELL, "shark", 0.5, fine, 512)
     # The area of the finest level is drawn anew, so that its coarser areas differ a little from those of the path.
     w, area = fine[512]

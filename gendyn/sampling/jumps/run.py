@@ -20,7 +20,7 @@ from gendyn.sampling.jumps.tau_leaping import tau_leaping
 from gendyn.sampling.jumps.thinning import thinning
 from gendyn.sampling.jumps.uniformisation import uniformisation
 from gendyn.sampling.jumps.uniforms import UniformStream
-from gendyn.sampling.noise import ROWS
+from gendyn.sampling.tiles import ROWS
 
 __all__ = ["JUMP_SOLVERS", "run_jumps", "sample_events"]
 

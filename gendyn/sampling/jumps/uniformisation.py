@@ -19,7 +19,7 @@ from gendyn.sampling.jumps.jump_process import JumpProcess, RateMatrix
 from gendyn.sampling.jumps.segments import Segment
 from gendyn.sampling.jumps.skeleton import cumulative_probabilities
 from gendyn.sampling.jumps.uniforms import UniformStream
-from gendyn.sampling.noise import ROWS
+from gendyn.sampling.tiles import ROWS
 
 __all__ = ["uniformisation"]
 

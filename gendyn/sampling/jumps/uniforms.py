@@ -1,6 +1,6 @@
 """Where the randomness of jumps comes from: uniform numbers that can be had again.
 
-As for Brownian paths (:mod:`gendyn.sampling.noise`), every block of 256 rows has a generator of its own, keyed by
+As for Brownian paths (:mod:`gendyn.sampling.tiles`), every block of 256 rows has a generator of its own, keyed by
 (seed, block). It draws in order of events: the numbers of event ``e`` of row ``i`` depend on the seed, ``i`` and ``e``
 alone, whichever rows are still alive.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gendyn.randomness import torch_generator
-from gendyn.sampling.noise import ROWS
+from gendyn.sampling.tiles import ROWS
 
 __all__ = ["EVENTS", "UniformStream"]
 
