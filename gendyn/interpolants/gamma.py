@@ -126,7 +126,7 @@ class Sigmoid(Gamma):
     Examples
     --------
     >>> [round(v, 4) for v in Sigmoid().value(torch.tensor([0.0, 0.5, 1.0])).tolist()]
-    [0.0, 0.4466, 0.0]
+    [0.0, 0.4467, 0.0]
     """
 
     f: float = 10.0
