@@ -3,6 +3,7 @@
 from gendyn.sampling.alpha_stable import AlphaStable
 from gendyn.sampling.brownian_tree import BrownianTree, coarsen, halve
 from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
+from gendyn.sampling.dense import DenseSolution, dense
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.guided_bridge import guided_bridge
 from gendyn.sampling.jumps import JUMP_SOLVERS, JumpPaths, JumpProcess, RateMatrix, ReactionNetwork, sample_events
@@ -29,6 +30,7 @@ __all__ = [
     "AlphaStable",
     "BrownianStream",
     "BrownianTree",
+    "DenseSolution",
     "DormandPrince",
     "EulerMaruyama",
     "ExactLinear",
@@ -45,6 +47,7 @@ __all__ = [
     "check_diagonal",
     "check_process",
     "coarsen",
+    "dense",
     "effective_sample_size",
     "flow_log_prob",
     "from_torchsde",

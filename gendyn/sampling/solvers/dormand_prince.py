@@ -23,7 +23,7 @@ from torch import Tensor
 from gendyn.sampling.process import Calculus, NoiseType, Process
 from gendyn.sampling.solvers.solver import combine
 
-__all__ = ["AdaptiveRun", "DormandPrince"]
+__all__ = ["AdaptiveRun", "DormandPrince", "quartic"]
 
 _A = tuple(tuple(row[:i]) for i, row in enumerate(RK45.A.tolist()))
 _B = tuple(RK45.B.tolist())
@@ -78,9 +78,18 @@ class DormandPrince:
         self.atol = atol
 
     def run(
-        self, process: Process, x0: Tensor, times: Tensor, *, advance: Callable[[int], None] = lambda k: None
+        self,
+        process: Process,
+        x0: Tensor,
+        times: Tensor,
+        *,
+        advance: Callable[[int], None] = lambda k: None,
+        record: Callable[[float, Tensor, list[Tensor]], None] = lambda h, x, slopes: None,
     ) -> AdaptiveRun:
         """Return the states at monotone ``times`` ``(T,)``, the first of which belongs to ``x0``.
+
+        ``advance`` is told the number of each output time that is reached; ``record`` the length (negative backward),
+        start and seven slopes of each accepted step.
 
         Raises
         ------
@@ -120,6 +129,7 @@ class DormandPrince:
                 h *= max(_SHRINK, _SAFETY * error**-0.2) if error < float("inf") else _SHRINK
                 continue
             run.steps += 1
+            record(sign * h, x, slopes)
             end = t + sign * h
             if abs(grid[-1] - end) < 1e-12 * span:
                 end = grid[-1]
@@ -161,3 +171,17 @@ class DormandPrince:
 
 def _time(t: float, x: Tensor) -> Tensor:
     return torch.tensor(t, dtype=x.dtype, device=x.device)
+
+
+def quartic(x: Tensor, h: float, slopes: list[Tensor]) -> Tensor:
+    """Return the coefficients ``(5, B, d)`` of the state within a step, in powers of the fraction of the step done.
+
+    Examples
+    --------
+    >>> quartic(torch.ones(1, 1), 2.0, [torch.ones(1, 1)] * 7).sum().item()  # the state at the end of the step
+    3.0
+    """
+    # The weights are large and nearly cancel: summed in double precision.
+    flat = torch.stack(slopes).flatten(1).to(torch.float64)
+    powers = (h * _DENSE.T).to(flat.device) @ flat
+    return torch.cat([x[None], powers.reshape(-1, *x.shape).to(x)])
