@@ -95,6 +95,7 @@ class PopulationModel(Estimator):
         ValueError
             If times are out of the trained range or points have the wrong shape.
         """
+        self._check_fitted()
         return self._simulate(
             self.process_, x0, times, n, seed, extrapolate, solver=solver, step=step, progress=progress, **options
         )
@@ -183,7 +184,6 @@ class PopulationModel(Estimator):
         **options: Any,
     ) -> Paths:
         """Run a process of this model from where paths start to the asked times."""
-        self._check_fitted()
         root = as_seed(seed)
         points, start, grid = self._start(x0, times)
         self._check_range([start, *grid.tolist()], extrapolate)
