@@ -14,9 +14,11 @@ from gendyn.evaluation.distances import (
 from gendyn.evaluation.holdout import leave_one_out
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.report import METRICS, LeaveOneOutReport, Report, evaluate
+from gendyn.evaluation.selection import InnerHoldOut
 
 __all__ = [
     "METRICS",
+    "InnerHoldOut",
     "LeaveOneOutReport",
     "MetricResult",
     "Prediction",

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gendyn.coupling import Plan, exact_plan
 from gendyn.data import Snapshots
+from gendyn.randomness import numpy_generator
 
 __all__ = [
     "Prediction",
@@ -33,10 +35,31 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted population: samples ``(n, d)`` and weights ``(n,)`` that sum to 1 (``None``: uniform)."""
+    """A predicted population: samples ``(n, d)`` and weights ``(n,)`` that sum to 1 (``None``: uniform).
+
+    ``origin`` says where it came from, when a method chose among several.
+    """
 
     samples: Tensor
     weights: Tensor | None = None
+    origin: str = ""
+
+    def draw(self, n: int, seed: int) -> Tensor:
+        """Draw ``n`` points: without replacement where weights are uniform and there are enough.
+
+        Examples
+        --------
+        >>> sorted(Prediction(torch.arange(3.0)[:, None]).draw(3, seed=0).flatten().tolist())
+        [0.0, 1.0, 2.0]
+        """
+        rng = numpy_generator(seed, "draw")
+        size = len(self.samples)
+        if self.weights is None:
+            rows = rng.choice(size, n, replace=n > size)
+        else:
+            p = self.weights.detach().cpu().numpy().astype(np.float64)
+            rows = rng.choice(size, n, p=p / p.sum())
+        return self.samples[torch.from_numpy(rows)]
 
 
 def neighbours(snapshots: Snapshots, t: float) -> tuple[float, float]:

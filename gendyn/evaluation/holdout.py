@@ -8,8 +8,8 @@ population). Two protocols:
     every row of the previous time pushed to the hole; metrics against every row there.
 ``clean``
     Scaling from the training times alone, real times, predictions from the previous time (restart), from the first
-    (rollout) and, of models without noise, from both neighbours (two-sided: cells before the hole are pushed forward,
-    cells after it backward, and partners of the exact plan between them meet at their weighted mean), and the skill
+    (rollout) and, of models without noise, from both neighbours (two-sided, see :mod:`gendyn.evaluation.starts`), and
+    the skill
 
     .. math:: S = \frac{B - M}{B - F}
 
@@ -29,24 +29,22 @@ from typing import Any, Literal, get_args
 import joblib
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from gendyn.coupling import Plan
-from gendyn.data import Paths, Scaling, Snapshots
-from gendyn.evaluation.baselines import Prediction, neighbour_plan, neighbour_rows, neighbours, ot_interpolant
+from gendyn.data import Scaling, Snapshots
+from gendyn.evaluation.baselines import Prediction, neighbour_plan, neighbour_rows, ot_interpolant
 from gendyn.evaluation.distances import energy_value, mmd_value, sliced_wasserstein_value, wasserstein_value
 from gendyn.evaluation.report import LeaveOneOutReport
+from gendyn.evaluation.starts import Method, Start, predict_starts
 from gendyn.parallel import spread
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
 __all__ = ["leave_one_out"]
 
 Protocol = Literal["clean", "published"]
-Method = Any
-"""An unfitted estimator, or ``callable(train, previous_time, hole, seed) -> (n, d)`` or ``-> (samples, weights)``."""
 
 _EXACT_SIZE = 5000
 _DRAWS = 5
@@ -74,7 +72,9 @@ def leave_one_out(
         Populations at three times or more.
     methods
         Unfitted estimators by name (cloned for every hole and seed), or callables
-        ``(train, previous_time, hole, seed) -> samples`` or ``(samples, weights)``.
+        ``(train, previous_time, hole, seed) -> samples``, ``(samples, weights)`` or ``Prediction``. A
+        :class:`~gendyn.evaluation.InnerHoldOut` chooses among several; its row has the start ``"selected"``, and the
+        column ``origin`` says what was chosen.
     protocol
         ``"clean"`` or ``"published"``, see the module's text.
     scale
@@ -178,50 +178,14 @@ def _method_entries(fold: _Fold, name: str, method: Method, root: int, n_seeds: 
     began = time.perf_counter()
     for repeat in range(n_seeds):
         seed = derive_seed(root, "fit", repeat) % 2**31
-        for start, prediction in _predict(fold, name, method, seed).items():
-            predictions.setdefault(start, []).append(prediction)
+        starts: tuple[Start, ...] = get_args(Start) if fold.protocol == "clean" else ("restart",)
+        # The plan of the fold is solved once, and kept for every method and for what needs no learning.
+        plan = fold.plan if fold.protocol == "clean" and hasattr(method, "fit") else None
+        found = predict_starts(name, method, fold.train, fold.hole, seed, starts=starts, plan=plan)
+        for start, prediction in found.items():
+            predictions.setdefault("selected" if prediction.origin else start, []).append(prediction)
     seconds = (time.perf_counter() - began) / n_seeds
     return [_Entry(name, "method", start, found, seconds) for start, found in predictions.items()]
-
-
-def _predict(fold: _Fold, name: str, method: Method, seed: int) -> dict[str, Prediction]:
-    """Return predictions of the hole by start: from the previous time, and in the clean protocol from the first."""
-    previous, _ = neighbours(fold.train, fold.hole)
-    first = float(fold.train.times[0])
-    try:
-        if hasattr(method, "fit"):
-            model = method.clone().fit(fold.train, seed=seed, progress=False)
-            result = {"restart": _pushed(model, fold.train, previous, fold.hole, seed)}
-            if fold.protocol == "clean":
-                same = previous == first
-                result["rollout"] = result["restart"] if same else _pushed(model, fold.train, first, fold.hole, seed)
-                if getattr(model.process_, "noise_type", None) == "none":
-                    result["two-sided"] = _met(model, fold, result["restart"], seed)
-            return result
-        output = method(fold.train, previous, fold.hole, seed)
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        raise type(error)(f"method {name!r} failed with time {fold.hole:g} held out: {error}") from error
-    samples, weights = output if isinstance(output, tuple) else (output, None)
-    samples = torch.as_tensor(samples)
-    if samples.ndim != 2 or samples.shape[1] != fold.train.dim:
-        raise ValueError(f"method {name!r} must return samples (n, {fold.train.dim}); got {tuple(samples.shape)}")
-    return {"restart": Prediction(samples, None if weights is None else torch.as_tensor(weights))}
-
-
-def _pushed(model: Any, train: Snapshots, start: float, hole: float, seed: int) -> Prediction:
-    """Push every row of one population to the hole."""
-    paths: Paths = model.sample(train.population(start), [start, hole], seed=seed)
-    weights = None if train.weights is None else train.mass(start)
-    return Prediction(paths.values[:, -1], weights)
-
-
-def _met(model: Any, fold: _Fold, forward: Prediction, seed: int) -> Prediction:
-    """Push the cells before the hole forward, those after it backward, and join partners of the exact plan."""
-    low, high = neighbours(fold.train, fold.hole)
-    backward = _pushed(model, fold.train, high, fold.hole, seed)
-    s = (fold.hole - low) / (high - low)
-    joined = (1 - s) * forward.samples[fold.plan.rows] + s * backward.samples[fold.plan.columns]
-    return Prediction(joined, fold.plan.mass.to(joined.dtype))
 
 
 @dataclass
@@ -303,6 +267,7 @@ class _Fold:
                     "start": entry.start,
                     "hole": self.named,
                     "metric": metric,
+                    "origin": "; ".join(dict.fromkeys(p.origin for p in entry.predictions if p.origin)),
                     "value": float(values.mean()),
                     "seed_deviation": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
                     "n_real": len(self.real),
@@ -326,6 +291,7 @@ class _Fold:
             "kind": "floor",
             "start": "",
             "hole": self.named,
+            "origin": "",
             "seed_deviation": np.nan,
             "seconds": 0.0,
         }
@@ -356,7 +322,7 @@ class _Fold:
         """Return the mean W1 over draws of ``n // 2`` predicted points against ``n // 2`` true ones."""
 
         def value(draw: int) -> float:
-            predicted = _draw(prediction, self.half, derive_seed(self.seed, "predicted", draw))
+            predicted = prediction.draw(self.half, derive_seed(self.seed, "predicted", draw))
             return wasserstein_value(self.real[self.halves[draw][: self.half]], predicted)
 
         return float(np.mean(spread(value, range(_DRAWS))))
@@ -384,27 +350,15 @@ class _Fold:
 
         def value(k: int) -> float:
             rows = numpy_generator(self.seed, "bootstrap", k).integers(0, len(self.real), size)
-            return wasserstein_value(self.real[rows], _draw(prediction, size, derive_seed(self.seed, "resample", k)))
+            return wasserstein_value(self.real[rows], prediction.draw(size, derive_seed(self.seed, "resample", k)))
 
         return np.array(spread(value, range(_RESAMPLES)))
-
-
-def _draw(prediction: Prediction, n: int, seed: int) -> Tensor:
-    """Draw ``n`` predicted points: without replacement where weights are uniform and there are enough."""
-    rng = numpy_generator(seed, "draw")
-    size = len(prediction.samples)
-    if prediction.weights is None:
-        rows = rng.choice(size, n, replace=n > size)
-    else:
-        p = prediction.weights.detach().cpu().numpy().astype(np.float64)
-        rows = rng.choice(size, n, p=p / p.sum())
-    return prediction.samples[torch.from_numpy(rows)]
 
 
 def _thin(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
     """Draw at most as many points of each side as exact transport takes."""
     return tuple(
-        _draw(Prediction(z, w), min(len(z), _EXACT_SIZE), derive_seed(seed, "thin", k))
+        Prediction(z, w).draw(min(len(z), _EXACT_SIZE), derive_seed(seed, "thin", k))
         for k, (z, w) in enumerate(((x, a), (y, b)))
     )  # type: ignore[return-value]
 
@@ -463,7 +417,7 @@ def _with_means(table: pd.DataFrame) -> pd.DataFrame:
     # Holes are independent given the method: variances of their gains add.
     squares = table["gain_error"].pow(2).groupby([table[key] for key in keys], sort=False).sum(min_count=1)
     means["gain_error"] = np.sqrt(squares.to_numpy()) / groups.size().to_numpy()
-    means["hole"] = np.nan
+    means["hole"], means["origin"] = np.nan, ""
     return _with_skill(pd.concat([table, means], ignore_index=True))
 
 

@@ -151,7 +151,17 @@ class LeaveOneOutReport(Report):
 
     def __str__(self) -> str:
         head = f"W1 to the held-out population ({self.protocol} protocol, scale {self.scale!r})"
-        return head + "\n" + _text(self.display())
+        return "\n".join([head, _text(self.display()), *self.choices()])
+
+    def choices(self) -> list[str]:
+        """Return one sentence for each row whose method chose among several: what it chose, by hole."""
+        chosen = self.table[(self.table["metric"] == "W1") & (self.table["origin"] != "")]
+        return [
+            f"{row} chose "
+            + ", ".join(f"{o} (t={h:g})" for o, h in zip(group["origin"], group["hole"], strict=True))
+            + " by inner hold-out."
+            for row, group in chosen.groupby("row", sort=False)
+        ]
 
     def mean(self, row: str, start: str = "restart", metric: str = "W1") -> dict[str, float]:
         """Return the means over holes of one row: value, value_at_half, skill, skill_low, skill_high, seconds.
@@ -198,6 +208,8 @@ class LeaveOneOutReport(Report):
             "as good as optimal transport between the neighbouring times, 1 is as near as another sample of the truth."
         )
         page.table(self.display())
+        for sentence in self.choices():
+            page.text(sentence)
         page.figure(self.plot(), "Distance to the held-out population; grey rows need no learning.")
         page.text(f"Seed {self.seed}.")
         return page
