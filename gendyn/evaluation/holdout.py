@@ -103,6 +103,7 @@ def leave_one_out(
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.randn(3, 60, 2, generator=torch.Generator().manual_seed(0))
     >>> data = Snapshots([0.0, 1.0, 2.0], [x[0], x[1] + 4.0, x[2]])
     >>> report = leave_one_out(data, {"stay": lambda train, previous, hole, seed: train.population(previous)})

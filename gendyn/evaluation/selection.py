@@ -164,15 +164,13 @@ class InnerHoldOut:
                     "name what to use then, default=(candidate, start)"
                 )
             return self.default
-        # A candidate that has a start at one time only is no candidate: sums over different times do not compare.
-        totals = self.scores(train, seed).groupby(["candidate", "start"], sort=False)["distance"].agg(["sum", "size"])
-        whole = totals[totals["size"] == len(train) - 2]
-        if whole.empty:
-            raise ValueError(
-                f"no candidate can be pushed from {', '.join(self.starts)}: their processes have no way back"
-            )
-        name, start = whole["sum"].idxmin()
-        return str(name), str(start)
+        totals: dict[tuple[str, str], list[float]] = {}
+        for row in self.scores(train, seed).itertuples():
+            totals.setdefault((row.candidate, row.start), []).append(row.distance)
+        if not totals:
+            wanted = ", ".join(self.starts)
+            raise ValueError(f"no candidate can be pushed from start {wanted}: their processes have no way back")
+        return min(totals, key=lambda key: sum(totals[key]))
 
     def _distance(self, train: Snapshots, time: float, found: Prediction, seed: int) -> float:
         """Return the mean distance over draws, at equal sizes; the same true cells for every candidate."""
