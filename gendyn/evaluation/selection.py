@@ -142,19 +142,21 @@ class InnerHoldOut:
         pandas.DataFrame
             Columns ``candidate``, ``start``, ``time`` and ``distance``; empty if ``train`` has two times.
         """
-        root = as_seed(seed)
+        return pd.DataFrame(self._scores(train, as_seed(seed)), columns=["candidate", "start", "time", "distance"])
+
+    def _scores(self, train: Snapshots, seed: int) -> list[tuple[str, str, float, float]]:
         rows = []
         for k, time in enumerate(train.times.tolist()[1:-1]):
             # Models see the times that are left; the cells of this one are only compared with.
             rest = train.without([time])
             plan = neighbour_plan(rest, time) if "two-sided" in self.starts else None
             for name, method in self.candidates.items():
-                key = derive_seed(root, "inner", k) % 2**31
+                key = derive_seed(seed, "inner", k) % 2**31
                 predictions = predict_starts(name, method, rest, time, key, starts=self.starts, plan=plan)
                 for start, found in predictions.items():
-                    distance = self._distance(train, time, found, derive_seed(root, "compare", k))
-                    rows.append({"candidate": name, "start": start, "time": time, "distance": distance})
-        return pd.DataFrame(rows, columns=["candidate", "start", "time", "distance"])
+                    distance = self._distance(train, time, found, derive_seed(seed, "compare", k))
+                    rows.append((name, start, time, distance))
+        return rows
 
     def _best(self, train: Snapshots, seed: int) -> tuple[str, str]:
         if len(train) < 3:
@@ -165,8 +167,8 @@ class InnerHoldOut:
                 )
             return self.default
         totals: dict[tuple[str, str], list[float]] = {}
-        for row in self.scores(train, seed).itertuples():
-            totals.setdefault((row.candidate, row.start), []).append(row.distance)
+        for name, start, _, distance in self._scores(train, seed):
+            totals.setdefault((name, start), []).append(distance)
         if not totals:
             wanted = ", ".join(self.starts)
             raise ValueError(f"no candidate can be pushed from start {wanted}: their processes have no way back")
