@@ -1,7 +1,7 @@
 """The one sampler: processes, noise, solvers, and the loop that runs them."""
 
 from gendyn.sampling.alpha_stable import AlphaStable
-from gendyn.sampling.brownian_tree import BrownianTree, coarsen, halve
+from gendyn.sampling.brownian_tree import BrownianTree, coarsen, cut, halve
 from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.dense import DenseSolution, dense
 from gendyn.sampling.grid import StepGrid
@@ -18,6 +18,7 @@ from gendyn.sampling.likelihood import (
 from gendyn.sampling.linear import ExactLinear, LinearProcess
 from gendyn.sampling.noise import BrownianStream
 from gendyn.sampling.process import ODE, SDE, Process, check_process
+from gendyn.sampling.refine import refine
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, EulerMaruyama, RungeKutta, Solver
 from gendyn.sampling.torchsde_adapter import as_torchsde, from_torchsde, sample_with_torchsde
@@ -47,6 +48,7 @@ __all__ = [
     "check_diagonal",
     "check_process",
     "coarsen",
+    "cut",
     "dense",
     "effective_sample_size",
     "flow_log_prob",
@@ -55,6 +57,7 @@ __all__ = [
     "guided_bridge",
     "halve",
     "log_density_change",
+    "refine",
     "resample",
     "sample",
     "sample_events",

@@ -45,6 +45,7 @@ class AlphaStable:
 
     alpha: float
     beta: float = 0.0
+    name = "alpha_stable"
     brownian = False
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,13 +30,22 @@ from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.noise import Driver, Increments
 from gendyn.sampling.tiles import Rng, Tiles, check_source
 
-__all__ = ["DEEPEST", "BrownianTree", "Cells", "coarsen", "halve"]
+__all__ = ["DEEPEST", "BrownianTree", "Cells", "Place", "coarsen", "cut", "halve"]
 
 DEEPEST = 24
 """How often a cell is halved at most."""
 
 _TOGETHER = 16
 """Cells of one depth that are halved together."""
+
+
+class Place(NamedTuple):
+    """Neighbours in the tree: ``steps`` of them from ``first`` on, of ``cell`` halved ``depth`` times."""
+
+    cell: int
+    depth: int
+    first: int
+    steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +80,7 @@ class BrownianTree:
     anchors: Tensor | Sequence[float] | None = None
     rng: Rng = "torch"
     dtype: torch.dtype | None = None
+    name = "tree"
     brownian = True
 
     def __post_init__(self) -> None:
@@ -87,17 +98,13 @@ class BrownianTree:
         """
         if self.anchors is None:
             return grid.with_counts([1 << (count - 1).bit_length() for count in grid.counts])
-        return grid.with_counts([count for _, _, _, count in self._placed(grid)])
+        return grid.with_counts([place.steps for place in self.places(grid)])
 
     def start(
         self, key: int, grid: StepGrid, shape: tuple[int, int], first_row: int, like: Tensor, area: bool
     ) -> Driver:
         """Return the driver of some rows."""
-        if self.anchors is None:
-            placed = [(k, count.bit_length() - 1, 0, count) for k, count in enumerate(grid.counts)]
-        else:
-            placed = self._placed(grid)
-        return _Tree(placed, self.cells(key, grid, shape, first_row, like))
+        return _Tree(self.places(grid), self.cells(key, grid, shape, first_row, like))
 
     def cells(self, key: int, grid: StepGrid, shape: tuple[int, int], first_row: int, like: Tensor) -> Cells:
         """Return the cells between the anchors, for some rows."""
@@ -113,15 +120,17 @@ class BrownianTree:
             raise ValueError(f"anchors must be two or more increasing times; got {points.tolist()[:6]}")
         return [float(p) for p in points]
 
-    def _placed(self, grid: StepGrid) -> list[tuple[int, int, int, int]]:
-        """Return for each output interval its cell, the cell's level, the first step within, the number of steps."""
+    def places(self, grid: StepGrid) -> list[Place]:
+        """Return where the steps of each output interval stand in the tree."""
+        if self.anchors is None:
+            counts = [1 << (count - 1).bit_length() for count in grid.counts]
+            return [Place(k, count.bit_length() - 1, 0, count) for k, count in enumerate(counts)]
         points = self._points()
         if grid.times.ndim != 1:
             raise ValueError("anchors of a BrownianTree are for times shared by all paths; leave them out")
-        times = grid.times.tolist()
         found = []
         levels: dict[int, int] = {}
-        for k, (start, end) in enumerate(pairwise(times)):
+        for k, (start, end) in enumerate(pairwise(grid.times.tolist())):
             cell = next(
                 (j for j in range(len(points) - 1) if points[j] <= start + 1e-12 and end <= points[j + 1] + 1e-12), None
             )
@@ -130,15 +139,14 @@ class BrownianTree:
                     f"no anchor cell holds the output interval from {start:g} to {end:g}; add anchors at both ends"
                 )
             length = points[cell + 1] - points[cell]
-            exact = max(_level((start - points[cell]) / length), _level((end - points[cell]) / length))
+            ends = (start - points[cell]) / length, (end - points[cell]) / length
             wanted = math.ceil(math.log2(max(1.0, length / ((end - start) / grid.counts[k]))) - 1e-9)
-            levels[cell] = max(levels.get(cell, 0), exact, wanted)
-            found.append((cell, start, end, length))
+            levels[cell] = max(levels.get(cell, 0), _level(ends[0]), _level(ends[1]), wanted)
+            found.append((cell, *ends))
         return [
-            (cell, levels[cell], round((start - points[cell]) / length * 2 ** levels[cell]),
-             round((end - start) / length * 2 ** levels[cell]))
-            for cell, start, end, length in found
-        ]  # fmt: skip
+            Place(cell, levels[cell], round(start * 2 ** levels[cell]), round((end - start) * 2 ** levels[cell]))
+            for cell, start, end in found
+        ]
 
 
 def _level(fraction: float) -> int:
@@ -154,13 +162,13 @@ def _level(fraction: float) -> int:
 
 
 class _Tree:
-    def __init__(self, placed: list[tuple[int, int, int, int]], cells: Cells) -> None:
-        self._placed = placed
+    def __init__(self, places: list[Place], cells: Cells) -> None:
+        self._places = places
         self._cells = cells
 
     def increments(self, interval: int, first: int, count: int) -> Increments:
-        cell, level, start, _ = self._placed[interval]
-        return self._cells.between(cell, level, start + first, count)
+        place = self._places[interval]
+        return self._cells.between(place.cell, place.depth, place.first + first, count)
 
 
 class Cells:
@@ -193,6 +201,29 @@ class Cells:
             return parts[0]
         return torch.cat([w for w, _ in parts]), torch.cat([area for _, area in parts])
 
+    def until(self, cell: int, depth: int, index: int, fraction: float) -> tuple[Tensor, Tensor]:
+        r"""Return the path from the start of a cell to a fraction of it, ``(B, m)`` each, in double precision.
+
+        :math:`W_s - W_0` and :math:`\int_0^s (W_r - W_0)\,dr`. The fraction is found by halving down to
+        :data:`DEEPEST`, and cut there: a function of the time alone, whatever else is asked for.
+        """
+        w = integral = torch.zeros_like(self._piece(cell, depth, index)[0])
+        h = self.lengths[cell] / 2**depth
+        while fraction > 0 and depth < DEEPEST:
+            depth, index, fraction, h = depth + 1, 2 * index, 2 * fraction, h / 2
+            if fraction >= 1:
+                w, integral = _longer(w, integral, self._piece(cell, depth, index), h)
+                index, fraction = index + 1, fraction - 1
+        if fraction == 0:
+            return w, integral
+        normals = self._tiles.draw((cell, DEEPEST + 1, index), 2).to(w)
+        left, _ = cut(*self._piece(cell, depth, index), h, fraction, normals)
+        return _longer(w, integral, left, fraction * h)
+
+    def _piece(self, cell: int, depth: int, index: int) -> tuple[Tensor, Tensor]:
+        w, area = self.between(cell, depth, index, 1)
+        return w[0].to(torch.float64), area[0].to(torch.float64)
+
     def _block(self, cell: int, depth: int, block: int) -> tuple[Tensor, Tensor]:
         """Return a block of 32 cells of one depth (all of them, if there are fewer), and keep it for what comes."""
         held = self._held.get(depth)
@@ -210,6 +241,11 @@ class Cells:
             w, area = halve(w, area, h, self._tiles.draw((cell, depth, block), 2, parents))
         self._held[depth] = cell, block, w, area
         return w, area
+
+
+def _longer(w: Tensor, integral: Tensor, piece: tuple[Tensor, Tensor], h: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return increment and integral of a path with one more piece of length ``h`` behind it."""
+    return w + piece[0], integral + h * (w + 0.5 * piece[0] + piece[1])
 
 
 def halve(w: Tensor, area: Tensor, h: float | Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,12 +266,50 @@ def halve(w: Tensor, area: Tensor, h: float | Tensor, normals: Tensor) -> tuple[
     return halves.flatten(0, 1), areas.flatten(0, 1)
 
 
+def cut(
+    w: Tensor, area: Tensor, h: float | Tensor, fraction: float, normals: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    r"""Cut a cell of length :math:`h` anywhere: at :math:`a = \text{fraction} \cdot h`, with :math:`b = h - a`.
+
+    .. math::
+
+        W_l = \tfrac{a}{h} W + \tfrac{6ab}{h^2} H + \tfrac{2(\alpha + \beta)}{h} X_1, \quad
+        H_l = \tfrac{a^2}{h^2} H - \tfrac{1}{a}(\alpha X_1 - \gamma X_2), \quad
+        H_r = \tfrac{b^2}{h^2} H - \tfrac{1}{b}(\beta X_1 + \gamma X_2)
+
+    with :math:`\delta = \sqrt{a^3 + b^3}`, :math:`\alpha = a^{7/2} b^{1/2} / 2 h \delta`,
+    :math:`\beta = a^{1/2} b^{7/2} / 2 h \delta` and :math:`\gamma = \sqrt 3\, a^{3/2} b^{3/2} / 6 \delta` (Foster,
+    Lyons and Oberhauser 2020); half way it is :func:`halve`.
+
+    Returns
+    -------
+    left, right
+        Increment and area ``(B, m)`` of each part.
+
+    Examples
+    --------
+    >>> (left, _), (right, _) = cut(torch.ones(1, 1), torch.zeros(1, 1), 1.0, 0.25, torch.zeros(2, 1, 1))
+    >>> left.item(), right.item()
+    (0.25, 0.75)
+    """
+    a, b = fraction * h, (1 - fraction) * h
+    delta = (a**3 + b**3) ** 0.5
+    alpha, beta = (p**3.5 * q**0.5 / (2 * h * delta) for p, q in ((a, b), (b, a)))
+    gamma = 3**0.5 * (a * b) ** 1.5 / (6 * delta)
+    x1, x2 = normals[0], normals[1]
+    left = fraction * w + 6 * fraction * (1 - fraction) * area + (2 * (alpha + beta) / h) * x1
+    return (
+        (left, fraction**2 * area - (alpha * x1 - gamma * x2) / a),
+        (w - left, (1 - fraction) ** 2 * area - (beta * x1 + gamma * x2) / b),
+    )
+
+
 def coarsen(w: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
     r"""Join neighbouring cells: :math:`W = W_l + W_r`, :math:`H = \tfrac12(H_l + H_r) + \tfrac14(W_l - W_r)`.
 
     Examples
     --------
-    >>> w, area = halve(torch.ones(1, 1, 1), torch.zeros(1, 1, 1), 1.0, torch.randn(2, 1, 1, 1))
+    >>> w, area = halve(torch.ones(1, 1, 1), torch.zeros(1, 1, 1), 1.0, torch.ones(2, 1, 1, 1))
     >>> [round(float(x), 5) for x in coarsen(w, area)]
     [1.0, 0.0]
     """

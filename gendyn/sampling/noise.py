@@ -92,6 +92,7 @@ class BrownianStream:
 
     rng: Rng = "torch"
     dtype: torch.dtype | None = None
+    name = "stream"
     brownian = True
 
     def __post_init__(self) -> None:

@@ -125,7 +125,7 @@ def sample(
     -------
     Paths
         Values ``(B, T, d)``; ``values[:, 0]`` is ``x0`` exactly. ``info`` says which solver took how many steps and
-        evaluations.
+        evaluations, with which step, seed and noise.
 
     Raises
     ------
@@ -165,11 +165,15 @@ def sample(
     method = _choose_solver(solver, process, step, substeps, rtol, atol, grid, gradient, source)
     first = grid[..., 0].to(states.dtype).to(states.device)
     check_process(process, first if grid.ndim == 1 else first[:, None], states)
-    layout = None
+    layout: StepGrid | None = None
+    made: dict[str, Any] = {}
     if not isinstance(method, DormandPrince):
-        layout = StepGrid(grid, step=_own_step(process, method, step, substeps), substeps=substeps)
+        own = _own_step(process, method, step, substeps)
+        made = {"step": own} if substeps is None else {"substeps": substeps}
+        layout = StepGrid(grid, step=own, substeps=substeps)
         if process.noise_type != "none":
             layout = source.layout(layout)
+            made["noise"] = getattr(source, "name", type(source).__name__)
     plan = _Plan(process, method, layout, grid, source, as_seed(seed), save, gradient, parameters)
     rows = len(states) if chunk is None and to is None and n_jobs == 1 else _chunk_rows(chunk, len(states), n_jobs)
     starts = range(0, len(states), rows)
@@ -191,13 +195,13 @@ def sample(
                 for part, spent in parts:
                     writer.append(part)
                     cost = cost.most(spent)
-                writer.info = _info(cost, method, plan.key)
+                writer.info = _info(cost, method, plan.key) | made
             return Paths.load(to)
         for part, spent in parts:
             values.append(part)
             cost = cost.most(spent)
     whole = values[0] if len(values) == 1 else torch.cat(values)
-    return Paths(kept, whole, names=names, info=_info(cost, method, plan.key))
+    return Paths(kept, whole, names=names, info=_info(cost, method, plan.key) | made)
 
 
 @dataclass(frozen=True)
