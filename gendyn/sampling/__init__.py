@@ -6,7 +6,15 @@ from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.dense import DenseSolution, dense
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.guided_bridge import guided_bridge
-from gendyn.sampling.jumps import JUMP_SOLVERS, JumpPaths, JumpProcess, RateMatrix, ReactionNetwork, sample_events
+from gendyn.sampling.jumps import (
+    JUMP_SOLVERS,
+    JumpPaths,
+    JumpProcess,
+    JumpSpec,
+    RateMatrix,
+    ReactionNetwork,
+    sample_events,
+)
 from gendyn.sampling.likelihood import (
     effective_sample_size,
     flow_log_prob,
@@ -37,6 +45,7 @@ __all__ = [
     "ExactLinear",
     "JumpPaths",
     "JumpProcess",
+    "JumpSpec",
     "LinearProcess",
     "Process",
     "RateMatrix",

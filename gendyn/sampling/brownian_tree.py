@@ -267,19 +267,26 @@ def halve(w: Tensor, area: Tensor, h: float | Tensor, normals: Tensor) -> tuple[
 
 
 def cut(
-    w: Tensor, area: Tensor, h: float | Tensor, fraction: float, normals: Tensor
+    w: Tensor, area: Tensor, h: float | Tensor, fraction: float | Tensor, normals: Tensor
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    r"""Cut a cell of length :math:`h` anywhere: at :math:`a = \text{fraction} \cdot h`, with :math:`b = h - a`.
+    r"""Cut a cell of length :math:`h` anywhere: at the fraction :math:`r`, with :math:`s = 1 - r` behind it.
 
     .. math::
 
-        W_l = \tfrac{a}{h} W + \tfrac{6ab}{h^2} H + \tfrac{2(\alpha + \beta)}{h} X_1, \quad
-        H_l = \tfrac{a^2}{h^2} H - \tfrac{1}{a}(\alpha X_1 - \gamma X_2), \quad
-        H_r = \tfrac{b^2}{h^2} H - \tfrac{1}{b}(\beta X_1 + \gamma X_2)
+        W_l = r W + 6rs H + \delta \sqrt{rsh}\, X_1, \quad
+        H_l = r^2 H - \tfrac{\sqrt{rsh}}{\delta} \bigl(\tfrac{r^2}{2} X_1 - \tfrac{s}{\sqrt{12}} X_2\bigr), \quad
+        H_r = s^2 H - \tfrac{\sqrt{rsh}}{\delta} \bigl(\tfrac{s^2}{2} X_1 + \tfrac{r}{\sqrt{12}} X_2\bigr)
 
-    with :math:`\delta = \sqrt{a^3 + b^3}`, :math:`\alpha = a^{7/2} b^{1/2} / 2 h \delta`,
-    :math:`\beta = a^{1/2} b^{7/2} / 2 h \delta` and :math:`\gamma = \sqrt 3\, a^{3/2} b^{3/2} / 6 \delta` (Foster,
-    Lyons and Oberhauser 2020); half way it is :func:`halve`.
+    with :math:`\delta = \sqrt{r^3 + s^3}` (Foster, Lyons and Oberhauser 2020); half way it is :func:`halve`.
+
+    Parameters
+    ----------
+    w, area
+        Increment and area of the cell, ``(B, m)``.
+    h, fraction
+        Numbers, or ``(B, 1)``; a part may be empty.
+    normals
+        ``(2, B, m)``.
 
     Returns
     -------
@@ -292,15 +299,14 @@ def cut(
     >>> left.item(), right.item()
     (0.25, 0.75)
     """
-    a, b = fraction * h, (1 - fraction) * h
-    delta = (a**3 + b**3) ** 0.5
-    alpha, beta = (p**3.5 * q**0.5 / (2 * h * delta) for p, q in ((a, b), (b, a)))
-    gamma = 3**0.5 * (a * b) ** 1.5 / (6 * delta)
-    x1, x2 = normals[0], normals[1]
-    left = fraction * w + 6 * fraction * (1 - fraction) * area + (2 * (alpha + beta) / h) * x1
+    r, s = fraction, 1 - fraction
+    delta, root = (r**3 + s**3) ** 0.5, (r * s * h) ** 0.5
+    x1, x2 = normals[0], normals[1] * 12**-0.5
+    left = r * w + 6 * r * s * area + delta * root * x1
+    scale = root / delta
     return (
-        (left, fraction**2 * area - (alpha * x1 - gamma * x2) / a),
-        (w - left, (1 - fraction) ** 2 * area - (beta * x1 + gamma * x2) / b),
+        (left, r**2 * area - scale * (0.5 * r**2 * x1 - s * x2)),
+        (w - left, s**2 * area - scale * (0.5 * s**2 * x1 + r * x2)),
     )
 
 

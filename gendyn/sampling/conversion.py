@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gendyn.sampling.process import Calculus, NoiseType, Process, noise_dim
+from gendyn.sampling.process import Calculus, NoiseType, Process, jumps_of, noise_dim
 from gendyn.sampling.solvers.solver import diffusion_derivative
 
 __all__ = ["Converted", "check_diagonal", "to_ito", "to_stratonovich"]
 
 
 class Converted(nn.Module):
-    """A process written in the other calculus; its paths have the same law.
+    """A process written in the other calculus; its paths have the same law, and jumps stay as they are.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ class Converted(nn.Module):
         self.noise_type: NoiseType = process.noise_type
         self.noise_dim = noise_dim(process)
         self.time_step = getattr(process, "time_step", None)
+        self.jumps = jumps_of(process)
         self._sign = -0.5 if calculus == "stratonovich" else 0.5
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gendyn.data import Snapshots
 from gendyn.data.checks import as_tensor
-from gendyn.sampling.process import Process
+from gendyn.sampling.process import Process, refuse_jumps
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
 from gendyn.sampling.solvers.dormand_prince import AdaptiveRun, quartic
@@ -108,7 +108,7 @@ def dense(
     Raises
     ------
     ValueError
-        If the process has noise, or as :func:`gendyn.sample`.
+        If the process has noise or jumps, or as :func:`gendyn.sample`.
 
     Examples
     --------
@@ -123,6 +123,7 @@ def dense(
             f"this process has {kind} noise, and states of a stochastic process are never interpolated, which would "
             "give the wrong law; sample at all times that are wanted, or use gendyn.sampling.refine"
         )
+    refuse_jumps(process, "a dense solution")
     if gradient not in ("none", "backprop"):
         raise ValueError(f"gradient of a dense solution must be 'none' or 'backprop'; got {gradient!r}")
     grid = as_tensor(times, "times").to(torch.float64)

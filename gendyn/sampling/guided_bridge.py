@@ -48,7 +48,7 @@ from gendyn.randomness import Seed
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.likelihood import noise_covariance
 from gendyn.sampling.linear import LinearProcess, matrix_product
-from gendyn.sampling.process import Calculus, NoiseType, Process, check_process, noise_dim
+from gendyn.sampling.process import Calculus, NoiseType, Process, check_process, noise_dim, refuse_jumps
 from gendyn.sampling.sample import sample
 
 __all__ = ["guided_bridge"]
@@ -213,6 +213,7 @@ def _door(
         k = int(torch.nonzero(grid.diff() <= 0)[0])
         raise ValueError(f"times must increase strictly; got {grid[k + 1]:g} after {grid[k]:g} at position {k + 1}")
     check_process(process, grid[0].to(start), start)
+    refuse_jumps(process, "a guided bridge")
     if process.noise_type not in ("additive", "diagonal", "general"):
         raise ValueError(
             f"a guided bridge needs additive, diagonal or general noise that reaches every feature; got "

@@ -37,7 +37,7 @@ from gendyn.data import Paths
 from gendyn.data.checks import ArrayLike, as_tensor
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling.linear import check_observed, matrix_product, step_inside
-from gendyn.sampling.process import Calculus, NoiseType, Process, check_process
+from gendyn.sampling.process import Calculus, NoiseType, Process, check_process, refuse_jumps
 from gendyn.sampling.sample import Gradient, sample
 from gendyn.sampling.solvers import DormandPrince, Solver
 from gendyn.sampling.tiles import Tiles
@@ -134,6 +134,7 @@ def log_density_change(
             f"a density moves along an ordinary differential equation; {type(process).__name__} has "
             f"{process.noise_type} noise: give its probability flow"
         )
+    refuse_jumps(process, "a density along a flow")
     if step is None and solver != "dopri5" and not isinstance(solver, DormandPrince):
         step = getattr(process, "time_step", None)
         if step is None:
@@ -526,6 +527,7 @@ def _check_diffusion(process: Process, paths: Paths, role: str) -> None:
     check_observed(paths, getattr(process, "dim", paths.dim))
     first = paths.times[..., 0].to(paths.values)
     check_process(process, first if first.ndim == 0 else first[:, None], paths.values[:, 0])
+    refuse_jumps(process, "this likelihood")
     if process.noise_type == "none":
         raise ValueError(f"the {role} must have noise; {type(process).__name__} is an ordinary differential equation")
     if process.calculus != "ito" and process.noise_type != "additive":

@@ -353,7 +353,8 @@ class LinearProcess:
         if not isinstance(h, Tensor) or h.ndim == 0:
             return self.transition(float(h))
         lengths, which = torch.unique(h.reshape(-1), return_inverse=True)
-        found = self.transitions(lengths)
+        # Torch exponentiates a single matrix by other code, which rounds otherwise: a row must not see its batch.
+        found = self.transitions(lengths if len(lengths) > 1 else lengths.expand(2))
         which = which.to(found.matrix.device)
         return Transition(found.matrix[which], found.shift[which], found.covariance[which])
 

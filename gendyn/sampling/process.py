@@ -25,6 +25,8 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
+from gendyn.sampling.jumps.jump_spec import JumpSpec
+
 __all__ = ["ODE", "SDE", "Calculus", "NoiseType", "Process", "check_process"]
 
 NoiseType = Literal["none", "additive", "diagonal", "scalar", "general"]
@@ -36,8 +38,9 @@ Field = Callable[[Tensor, Tensor], Tensor]
 class Process(Protocol):
     """The members every process has.
 
-    Optional members: ``noise_dim`` (``m``), ``drift_diffusion(t, x)`` for both at once, and ``time_step``, a step that
-    resolves the process's own time scale and is used when the caller names none.
+    Optional members: ``noise_dim`` (``m``), ``drift_diffusion(t, x)`` for both at once, ``time_step``, a step that
+    resolves the process's own time scale and is used when the caller names none, and ``jumps``, a
+    :class:`~gendyn.sampling.JumpSpec` of what interrupts it.
     """
 
     @property
@@ -75,6 +78,8 @@ class ODE:
         Number of features.
     time_step
         A step that resolves the equation, if one is known.
+    jumps
+        What interrupts it, if anything.
 
     Examples
     --------
@@ -86,10 +91,13 @@ class ODE:
     calculus: Calculus = "ito"
     noise_dim = 0
 
-    def __init__(self, drift: Field, dim: int, *, time_step: float | None = None) -> None:
+    def __init__(
+        self, drift: Field, dim: int, *, time_step: float | None = None, jumps: JumpSpec | None = None
+    ) -> None:
         self._drift = drift
         self.dim = dim
         self.time_step = time_step
+        self.jumps = jumps
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """Return the drift ``(B, d)``."""
@@ -115,6 +123,8 @@ class SDE:
         Number ``m`` of Brownian motions; needed for ``additive`` and ``general`` noise where it is not ``d``.
     time_step
         A step that resolves the equation, if one is known.
+    jumps
+        What interrupts it, if anything.
 
     Examples
     --------
@@ -132,6 +142,7 @@ class SDE:
         calculus: Calculus = "ito",
         noise_dim: int | None = None,
         time_step: float | None = None,
+        jumps: JumpSpec | None = None,
     ) -> None:
         self._drift = drift
         self._diffusion = diffusion
@@ -140,6 +151,7 @@ class SDE:
         self.calculus: Calculus = calculus
         self.noise_dim = noise_dim if noise_dim is not None else {"scalar": 1, "none": 0}.get(noise_type, dim)
         self.time_step = time_step
+        self.jumps = jumps
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """Return the drift ``(B, d)``."""
@@ -154,6 +166,32 @@ def noise_dim(process: Process) -> int:
     """Return the number of Brownian motions that drive a process."""
     default = {"none": 0, "scalar": 1}.get(process.noise_type, process.dim)
     return int(getattr(process, "noise_dim", default))
+
+
+def jumps_of(process: Process) -> JumpSpec | None:
+    """Return what interrupts a process, or ``None``.
+
+    Raises
+    ------
+    TypeError
+        If its ``jumps`` are no :class:`~gendyn.sampling.JumpSpec`.
+    """
+    jumps = getattr(process, "jumps", None)
+    if jumps is not None and not isinstance(jumps, JumpSpec):
+        raise TypeError(f"jumps of a process must be a gendyn.sampling.JumpSpec; got {type(jumps).__name__}")
+    return jumps
+
+
+def refuse_jumps(process: Process, what: str) -> None:
+    """Say that something is for processes without jumps.
+
+    Raises
+    ------
+    ValueError
+        If this one has some.
+    """
+    if jumps_of(process) is not None:
+        raise ValueError(f"{what} is for processes without jumps; {type(process).__name__} has {process.jumps}")  # type: ignore[attr-defined]
 
 
 def check_process(process: Process, t: Tensor, x: Tensor) -> None:
@@ -171,7 +209,8 @@ def check_process(process: Process, t: Tensor, x: Tensor) -> None:
     TypeError
         If members are missing, or a coefficient is not a tensor.
     ValueError
-        If noise type, calculus, shapes or types do not fit, or an additive diffusion depends on the state.
+        If noise type, calculus, shapes or types do not fit, an additive diffusion depends on the state, or rates of
+        jumps are negative or above their bound.
 
     Examples
     --------
@@ -193,6 +232,9 @@ def check_process(process: Process, t: Tensor, x: Tensor) -> None:
     times = t if t.ndim == 0 else t[: len(few)]
     with torch.no_grad():
         _check_field("drift", process.drift(times, few), (tuple(few.shape),), few)
+        jumps = jumps_of(process)
+        if jumps is not None:
+            jumps.check(times.expand(len(few), 1), few)
         if process.noise_type == "none":
             return
         diffusion = process.diffusion(times, few)

@@ -23,7 +23,7 @@ from gendyn.data.checks import as_tensor, check_finite
 from gendyn.sampling.brownian_tree import DEEPEST, BrownianTree, Cells, Place
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.noise import Driver, Increments
-from gendyn.sampling.process import Process
+from gendyn.sampling.process import Process, refuse_jumps
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import SOLVERS
 
@@ -67,8 +67,8 @@ def refine(
     Raises
     ------
     ValueError
-        If the paths were not sampled with a tree, or are not those of this process and this tree from one call (as
-        after selecting some rows); if times do not fit.
+        If the process has jumps; if the paths were not sampled with a tree, or are not those of this process and this
+        tree from one call (as after selecting some rows); if times do not fit.
 
     Examples
     --------
@@ -81,6 +81,7 @@ def refine(
     >>> middle.values[:, 0].var().item()  # on the straight line it would be 0.09
     0.3...
     """
+    refuse_jumps(process, "refining paths")
     wanted = _wanted(times, paths)
     tree, solver, key = _made_by(paths, noise)
     grid = StepGrid(paths.times, step=paths.info.get("step"), substeps=paths.info.get("substeps"))

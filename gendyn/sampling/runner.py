@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gendyn.sampling.grid import StepGrid
+from gendyn.sampling.jumps.jump_times import JumpTimes
 from gendyn.sampling.noise import Driver
 from gendyn.sampling.process import Process
 from gendyn.sampling.solvers import Solver
@@ -53,6 +54,8 @@ class Run:
         Of the noise; ``None`` for ordinary equations.
     x0
         Start values ``(B, d)``.
+    jumps
+        Where jumps interrupt the steps, if the process has any.
     """
 
     process: Process
@@ -60,6 +63,7 @@ class Run:
     grid: StepGrid
     driver: Driver | None
     x0: Tensor
+    jumps: JumpTimes | None = None
 
     def __post_init__(self) -> None:
         self._held: tuple[int, tuple[Tensor, ...], float | Tensor] | None = None
@@ -109,6 +113,8 @@ class Run:
                 state = self.forth(process, times[first + k], h, state, increments[k])
             return state
         step = self.method.step
+        if self.jumps is not None:
+            step = self.jumps.interrupted(step, self.grid.offsets[segment.interval] + first, segment.steps)
         for k in range(segment.steps):
             state = step(process, times[first + k], h, state, increments[k], areas[k])
         return state

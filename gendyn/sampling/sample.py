@@ -30,9 +30,10 @@ from gendyn.sampling.adjoint import checkpointed_outputs, graph_bytes, parameter
 from gendyn.sampling.brownian_tree import BrownianTree
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.jumps.jump_process import JumpProcess, check_states
+from gendyn.sampling.jumps.jump_times import JumpTimes, check_interruptions
 from gendyn.sampling.jumps.run import JUMP_SOLVERS, run_jumps
 from gendyn.sampling.noise import BrownianStream, Noise
-from gendyn.sampling.process import Process, check_process, noise_dim
+from gendyn.sampling.process import Process, check_process, jumps_of, noise_dim
 from gendyn.sampling.runner import Run, check_state
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
 from gendyn.sampling.tiles import ROWS
@@ -73,7 +74,8 @@ def sample(
     Parameters
     ----------
     process
-        What moves, see :class:`gendyn.sampling.Process`; or what jumps, see :class:`gendyn.sampling.JumpProcess`, with
+        What moves, see :class:`gendyn.sampling.Process`, and may jump on its way, see
+        :class:`gendyn.sampling.JumpSpec`; or what does nothing but jump, see :class:`gendyn.sampling.JumpProcess`, with
         solvers ``"skeleton"``, ``"direct_method"``, ``"uniformisation"``, ``"thinning"``, ``"tau_leaping"``.
     x0
         Start states ``(B, d)``; ``(d,)`` for one path; or a population at one time.
@@ -163,8 +165,11 @@ def sample(
     _check_options(gradient, save, chunk, to, n_jobs)
     source = _choose_noise(noise)
     method = _choose_solver(solver, process, step, substeps, rtol, atol, grid, gradient, source)
+    check_interruptions(process, method, source, gradient)
     first = grid[..., 0].to(states.dtype).to(states.device)
-    check_process(process, first if grid.ndim == 1 else first[:, None], states)
+    # Paths that stop to jump have times of their own, whatever the grid.
+    shared = grid.ndim == 1 and jumps_of(process) is None
+    check_process(process, first if shared else first.expand(len(states))[:, None], states)
     layout: StepGrid | None = None
     made: dict[str, Any] = {}
     if not isinstance(method, DormandPrince):
@@ -247,16 +252,20 @@ class _Plan:
             return self._stack(x0, list(outcome.values[1:])), cost
         if self.layout is None:
             raise ValueError("a fixed-step solver needs a grid of steps")
-        steps = self.layout.n_steps
+        run = self._run(method, self.layout, x0, first_row)
+        steps = self.layout.n_steps + (run.jumps.extra_steps if run.jumps is not None else 0)
         cost = _Cost(steps, steps * method.drift_evaluations, steps * method.diffusion_evaluations)
-        return self._stack(x0, self._outputs(self._run(method, self.layout, x0, first_row), tick)), cost
+        return self._stack(x0, self._outputs(run, tick)), cost
 
     def _run(self, method: Solver, layout: StepGrid, x0: Tensor, first_row: int) -> Run:
         grid, driver = layout.rows(first_row, first_row + len(x0)), None
         if self.process.noise_type != "none":
             shape = (len(x0), noise_dim(self.process))
             driver = self.source.start(self.key, grid, shape, first_row, x0.detach(), method.needs_area)
-        return Run(self.process, method, grid, driver, x0)
+        jumps = None
+        if jumps_of(self.process) is not None:
+            jumps = JumpTimes(self.process, self.key, grid, len(x0), first_row, x0.detach(), method.needs_area)
+        return Run(self.process, method, grid, driver, x0, jumps)
 
     def _outputs(self, run: Run, tick: Callable[[int], Any]) -> list[Tensor]:
         """Return the values at the output times after the first, with the graph that was asked for."""
@@ -419,7 +428,7 @@ def _output_times(times: Any, batch: int, process: Process) -> Tensor:
     if bool((gaps > 0).all()):
         return grid
     if bool((gaps < 0).all()):
-        if getattr(process, "noise_type", "none") != "none":
+        if getattr(process, "noise_type", "none") != "none" or jumps_of(process) is not None:
             raise ValueError(
                 "decreasing times are for ordinary differential equations; to run a stochastic process backward, "
                 "write its reversed drift as a process of its own"
@@ -450,7 +459,8 @@ def _choose_solver(
     kind = getattr(process, "noise_type", "none")
     fixed = step is not None or substeps is not None
     if solver == "auto":
-        solver = _default_solver(process, kind, fixed or grid.ndim == 2, gradient, source)
+        interrupted = grid.ndim == 2 or jumps_of(process) is not None
+        solver = _default_solver(process, kind, fixed or interrupted, gradient, source)
     elif solver == "euler" and kind != "none":
         solver = "euler_maruyama"
     if solver == "dopri5":

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gendyn.data import Paths
 from gendyn.randomness import Seed, as_seed
-from gendyn.sampling.process import Calculus, NoiseType, Process, noise_dim
+from gendyn.sampling.process import Calculus, NoiseType, Process, noise_dim, refuse_jumps
 
 __all__ = ["as_torchsde", "from_torchsde", "sample_with_torchsde"]
 
@@ -69,7 +69,7 @@ def as_torchsde(process: Process) -> nn.Module:
     Raises
     ------
     ValueError
-        If the process has no noise.
+        If the process has no noise, or jumps.
 
     Examples
     --------
@@ -79,6 +79,7 @@ def as_torchsde(process: Process) -> nn.Module:
     """
     if process.noise_type == "none":
         raise ValueError("torchsde is for processes with noise; run this one with gendyn.sample")
+    refuse_jumps(process, "torchsde")
     return _AsTorchsde(process)
 
 

@@ -205,8 +205,9 @@ class RateMatrix:
 
         Examples
         --------
-        >>> RateMatrix([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0], [2.0, 0.0, -2.0]]).stationary().tolist()
-        [0.4..., 0.4..., 0.2...]
+        >>> law = RateMatrix([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0], [2.0, 0.0, -2.0]]).stationary()
+        >>> [round(p, 6) for p in law.tolist()]
+        [0.4, 0.4, 0.2]
         """
         self._constant("stationary")
         matrix = self.matrix()
