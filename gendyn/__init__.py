@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from gendyn import datasets, plotting, systems
 from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
 from gendyn.evaluation import evaluate, leave_one_out
-from gendyn.interpolants import FlowMatching
+from gendyn.interpolants import FlowMatching, StochasticInterpolant
 from gendyn.models import load
 from gendyn.sampling import sample
 
@@ -22,6 +22,7 @@ __all__ = [
     "FlowMatching",
     "Paths",
     "Snapshots",
+    "StochasticInterpolant",
     "__version__",
     "datasets",
     "evaluate",

@@ -44,6 +44,17 @@ CASES = {
     "FlowMatching(ot)": Case(gendyn.FlowMatching, {"coupling": "ot", "steps": 30, "hidden": (8,)}),
     "FlowMatching(sinkhorn)": Case(gendyn.FlowMatching, {"coupling": "sinkhorn", "steps": 30, "hidden": (8,)}),
     "FlowMatching(spline-ot)": Case(gendyn.FlowMatching, {"coupling": "spline-ot", "steps": 30, "hidden": (8,)}),
+    "StochasticInterpolant(linear)": Case(gendyn.StochasticInterpolant, {"steps": 30, "hidden": (8,)}),
+    "StochasticInterpolant(fields)": Case(
+        gendyn.StochasticInterpolant,
+        {
+            "schedule": "trigonometric",
+            "gamma": ("brownian", 2.0),
+            "fields": ("source", "target"),
+            "steps": 30,
+            "hidden": (8,),
+        },
+    ),
     "FlowMatching(watched)": Case(
         gendyn.FlowMatching, {"steps": 30, "hidden": (8,), "validation_fraction": 0.2, "patience": 2}
     ),

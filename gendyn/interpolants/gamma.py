@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 import torch
@@ -172,21 +172,24 @@ GAMMAS: Mapping[str, type[Gamma]] = MappingProxyType(
 """Name to class; a new amplitude joins by a line here."""
 
 
-def get_gamma(gamma: str | Gamma) -> Gamma:
-    """Return an amplitude by name, with its default parameter; an amplitude is returned as it is.
+def get_gamma(gamma: str | tuple[str, float] | Gamma) -> Gamma:
+    """Return an amplitude by name, or by name and parameter; an amplitude is returned as it is.
 
     Raises
     ------
     ValueError
-        If there is none of that name; the sentence lists what there is.
+        If there is none of that name, or it takes no parameter; the sentence lists what there is.
 
     Examples
     --------
-    >>> get_gamma("brownian")
-    Brownian(a=1.0)
+    >>> get_gamma("brownian"), get_gamma(("brownian", 2.0))
+    (Brownian(a=1.0), Brownian(a=2.0))
     """
     if isinstance(gamma, Gamma):
         return gamma
-    if gamma not in GAMMAS:
-        raise ValueError(f"there is no gamma {gamma!r}; there are {', '.join(GAMMAS)}")
-    return GAMMAS[gamma]()
+    name, parameters = (gamma, ()) if isinstance(gamma, str) else (gamma[0], tuple(gamma[1:]))
+    if name not in GAMMAS:
+        raise ValueError(f"there is no gamma {name!r}; there are {', '.join(GAMMAS)}")
+    if len(parameters) > len(fields(GAMMAS[name])):  # type: ignore[arg-type]
+        raise ValueError(f"gamma {name!r} takes no parameter; got {parameters[0]}")
+    return GAMMAS[name](*parameters)

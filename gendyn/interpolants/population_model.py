@@ -225,7 +225,7 @@ class PopulationModel(Estimator):
         )
         # Before the loop: a fit that diverges leaves its last good state behind.
         self.process_ = process
-        self.times_ = data.times.cpu()
+        self.times_ = process.times.cpu()
         self.names_ = data.names
         self.initial_ = self._initial_cells(data, root)
         self.seed_ = root

@@ -47,6 +47,7 @@ __all__ = [
 Sides = Literal["two-sided", "one-sided", "mirror"]
 
 Function = Callable[[Tensor], Tensor]
+GammaOption = str | tuple[str, float] | Gamma
 
 
 class Coefficients(NamedTuple):
@@ -69,12 +70,13 @@ class Schedule(ABC):
     Parameters
     ----------
     gamma
-        Amplitude of the latent noise: its name, see :data:`gendyn.interpolants.gamma.GAMMAS`, or an object.
+        Amplitude of the latent noise: its name, see :data:`gendyn.interpolants.gamma.GAMMAS`, name and parameter, or
+        an object.
     """
 
     sides: Sides = "two-sided"
 
-    def __init__(self, gamma: str | Gamma = "brownian") -> None:
+    def __init__(self, gamma: GammaOption = "brownian") -> None:
         self.gamma = get_gamma(gamma)
 
     @abstractmethod
@@ -150,7 +152,7 @@ class VariancePreservingTrigonometric(Schedule):
     1.0
     """
 
-    def __init__(self, gamma: str | Gamma = "brownian") -> None:
+    def __init__(self, gamma: GammaOption = "brownian") -> None:
         super().__init__(gamma)
         peak = float(self.gamma.value(torch.linspace(0, 1, 1001, dtype=torch.float64)).max())
         if peak >= 1 - 1e-12:
@@ -186,7 +188,7 @@ class EncodeDecode(Schedule):
     0.0
     """
 
-    def __init__(self, gamma: str | Gamma = "sin2") -> None:
+    def __init__(self, gamma: GammaOption = "sin2") -> None:
         super().__init__(gamma)
         if isinstance(self.gamma, Zero):
             raise ValueError(
@@ -267,7 +269,7 @@ class Mirror(Schedule):
 
     sides: Sides = "mirror"
 
-    def __init__(self, gamma: str | Gamma = "brownian") -> None:
+    def __init__(self, gamma: GammaOption = "brownian") -> None:
         super().__init__(gamma)
         if isinstance(self.gamma, Zero):
             raise ValueError("a mirror interpolant needs gamma above zero: without it nothing moves")
@@ -303,7 +305,7 @@ class CustomSchedule(Schedule):
     """
 
     def __init__(
-        self, alpha: Function, beta: Function, gamma: str | Gamma = "brownian", *, validate: bool = True
+        self, alpha: Function, beta: Function, gamma: GammaOption = "brownian", *, validate: bool = True
     ) -> None:
         super().__init__(gamma)
         self._alpha, self._beta = alpha, beta
@@ -325,11 +327,6 @@ class CustomSchedule(Schedule):
         return alpha, beta, alpha_rate, beta_rate
 
 
-def _with_rate(function: Function, t: Tensor) -> tuple[Tensor, Tensor]:
-    value, rate = torch.autograd.functional.jvp(function, t, torch.ones_like(t))  # type: ignore[no-untyped-call]
-    return value, rate
-
-
 SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
     {
         "linear": Linear,
@@ -345,7 +342,7 @@ SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
 """Name to class; a new schedule joins by a line here."""
 
 
-def get_schedule(schedule: str | Schedule, gamma: str | Gamma | None = None) -> Schedule:
+def get_schedule(schedule: str | Schedule, gamma: GammaOption | None = None) -> Schedule:
     """Return a schedule by name; an object is returned as it is.
 
     Parameters
@@ -379,3 +376,8 @@ def get_schedule(schedule: str | Schedule, gamma: str | Gamma | None = None) -> 
             f"schedule {schedule!r} is one-sided: its alpha is the amplitude of the noise; leave gamma out"
         )
     return kind(gamma)
+
+
+def _with_rate(function: Function, t: Tensor) -> tuple[Tensor, Tensor]:
+    value, rate = torch.autograd.functional.jvp(function, t, torch.ones_like(t))  # type: ignore[no-untyped-call]
+    return value, rate

@@ -1,0 +1,130 @@
+"""Coupled ends of an interpolant: who is joined to whom, drawn for a mini-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gendyn.coupling import Coupling
+from gendyn.data import Snapshots
+
+__all__ = ["DrawEnds", "Ends", "ends_from_noise", "ends_of_itself", "ends_of_pairs"]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Coupled ends of some rows.
+
+    Attributes
+    ----------
+    source, target
+        ``(B, d)``.
+    condition
+        ``(B, c)``, or ``None``.
+    """
+
+    source: Tensor
+    target: Tensor
+    condition: Tensor | None = None
+
+
+DrawEnds = Callable[[Tensor, torch.Generator], Ends]
+"""Gap numbers ``(B,)`` and a generator to coupled ends."""
+
+
+def ends_of_pairs(data: Snapshots, table: Tensor, conditions: list[Tensor] | None = None) -> DrawEnds:
+    """Return what draws the ends of each gap from a table of coupled tuples.
+
+    Parameters
+    ----------
+    data
+        Populations at ``K + 1`` times.
+    table
+        Index tuples ``(N, K + 1)``.
+    conditions
+        Encoded conditions of each population, ``(n_k, c)``; those of the later end are given.
+
+    Examples
+    --------
+    >>> data = Snapshots([0.0, 1.0], [torch.zeros(3, 1), torch.ones(3, 1)])
+    >>> draw = ends_of_pairs(data, torch.arange(3)[:, None].expand(-1, 2))
+    >>> draw(torch.zeros(2, dtype=torch.int64), torch.Generator().manual_seed(0)).target.tolist()
+    [[1.0], [1.0]]
+    """
+    flat = torch.cat(list(data.samples))
+    known = None if conditions is None else torch.cat(conditions).to(flat)
+    first = torch.tensor([0, *data.sizes[:-1]]).cumsum(0)
+    index = (table.cpu() + first).to(flat.device)
+
+    def draw(gap: Tensor, generator: torch.Generator) -> Ends:
+        rows = torch.randint(len(index), (len(gap),), generator=generator).to(flat.device)
+        gap = gap.to(flat.device)
+        earlier, later = index[rows, gap], index[rows, gap + 1]
+        return Ends(flat[earlier], flat[later], None if known is None else known[later])
+
+    return draw
+
+
+def ends_from_noise(data: Snapshots, coupling: Coupling | None = None, conditions: Tensor | None = None) -> DrawEnds:
+    """Return what draws standard Gaussian noise and points of one population.
+
+    Parameters
+    ----------
+    data
+        One population; its weights are the probabilities with which points are drawn.
+    coupling
+        Joins the noise of a batch to its points; ``None`` joins anyone to anyone.
+    conditions
+        Encoded conditions ``(n, c)``. A coupling then joins within each of them alone: across them it would give each
+        condition noise of its own, and what is generated from plain noise would be wrong.
+    """
+    draw_points = _points(data, conditions)
+
+    def draw(gap: Tensor, generator: torch.Generator) -> Ends:
+        end, chosen = draw_points(len(gap), generator)
+        start = torch.randn(end.shape, generator=generator, dtype=end.dtype).to(end.device)
+        if coupling is None:
+            return Ends(start, end, chosen)
+        if chosen is None:
+            i, j = coupling(start, end, generator=generator)
+            return Ends(start[i], end[j])
+        kinds = torch.unique(chosen, dim=0, return_inverse=True)[1]
+        for kind in range(int(kinds.max()) + 1):
+            rows = torch.nonzero(kinds == kind).flatten()
+            i, j = coupling(start[rows], end[rows], generator=generator)
+            start[rows[j]] = start[rows[i]]
+        return Ends(start, end, chosen)
+
+    return draw
+
+
+def ends_of_itself(data: Snapshots, conditions: Tensor | None = None) -> DrawEnds:
+    """Return what draws points of one population as both of their ends."""
+    draw_points = _points(data, conditions)
+
+    def draw(gap: Tensor, generator: torch.Generator) -> Ends:
+        end, chosen = draw_points(len(gap), generator)
+        return Ends(end, end, chosen)
+
+    return draw
+
+
+def _points(
+    data: Snapshots, conditions: Tensor | None
+) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor | None]]:
+    points = data.samples[0]
+    known = None if conditions is None else conditions.to(points)
+    weights = None if data.weights is None else data.weights[0].double().cpu()
+
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        if weights is None:
+            rows = torch.randint(len(points), (n,), generator=generator)
+        else:
+            rows = torch.multinomial(weights, n, replacement=True, generator=generator)
+        rows = rows.to(points.device)
+        return points[rows], None if known is None else known[rows]
+
+    return draw

@@ -1,0 +1,115 @@
+r"""The regressions that make the fields of an interpolant.
+
+.. math:: L_f(\theta) = \int_0^1 E\, \tfrac12 \lVert f_\theta(t, x_t) - T_f \rVert^2\, dt, \qquad
+    x_t = \alpha x_0 + \beta x_1 + \gamma z,
+
+whose targets :math:`T_f` are those of :func:`gendyn.interpolants.fields.targets`. Targets with :math:`\dot\gamma` or
+:math:`1/\gamma` have a variance that diverges at the ends. Antithetic pairs, the same ends and time with
+:math:`+z` and :math:`-z`, keep the variance of the gradient finite there (Albergo, Boffi and Vanden-Eijnden 2023).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gendyn.interpolants.ends import DrawEnds
+from gendyn.interpolants.fields import InterpolantFields, targets
+from gendyn.interpolants.time_sampler import TimeSampler
+from gendyn.randomness import torch_generator
+
+__all__ = ["InterpolantObjective"]
+
+
+class InterpolantObjective:
+    """The sum of the losses of all learned fields, in scaled units.
+
+    Parameters
+    ----------
+    module
+        The fields; their networks are trained.
+    ends
+        Draws coupled ends for given gaps.
+    validation
+        The same from cells that only watch; ``None`` for none.
+    times
+        Where in each gap to look.
+    margin
+        How far from both ends of a gap times stay.
+    antithetic
+        Whether rows come in pairs with opposite noise.
+    unconditional
+        Probability with which a row's condition is hidden, for guidance.
+    batch_size
+        Rows, that is evaluations of every network, per step.
+    """
+
+    def __init__(
+        self,
+        module: InterpolantFields,
+        ends: DrawEnds,
+        *,
+        validation: DrawEnds | None,
+        times: TimeSampler,
+        margin: float,
+        antithetic: bool,
+        unconditional: float,
+        batch_size: int,
+    ) -> None:
+        self.module = module
+        self.ends = ends
+        self.validation = validation
+        self.times = times
+        self.margin = margin
+        self.antithetic = antithetic
+        self.unconditional = unconditional
+        self.batch_size = batch_size
+
+    def loss(self, step: int, generator: torch.Generator) -> Tensor:
+        """Return the loss of one mini-batch; everything random comes from ``generator``."""
+        return self._error(self.ends, self.batch_size, generator)
+
+    def validation_loss(self) -> float:
+        """Return the loss on the watching cells, with the same ends, times and noise at every call."""
+        if self.validation is None:
+            raise ValueError("this objective has no validation cells: give it some, or do not ask for early stopping")
+        with torch.no_grad():
+            return float(self._error(self.validation, 4096, torch_generator(0, "validation")))
+
+    def _error(self, draw: DrawEnds, rows: int, generator: torch.Generator) -> Tensor:
+        fields, schedule = self.module, self.module.schedule
+        n = -(-rows // 2) if self.antithetic else rows
+        # Stratified over global time, so that every batch sees every gap.
+        u = (torch.arange(n, dtype=torch.float64) + torch.rand(n, generator=generator, dtype=torch.float64)) / n
+        gap, inner, length = (v.cpu() for v in fields.local(u.to(fields.knots.device)))
+        t, weight = self.times.draw(inner, self.margin)
+        ends = draw(gap, generator)
+        x0, x1 = ends.source, ends.target
+        one_sided = schedule.sides == "one-sided"
+        z = x0 if one_sided else torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
+        condition = self._hide(ends.condition, generator)
+        s = (fields.knots.cpu()[gap] + t * length).to(x0)[:, None]
+        per, weight = length.to(x0)[:, None], weight.to(x0)[:, None]
+        if self.antithetic:
+            x1, s, per, weight = (torch.cat([v, v]) for v in (x1, s, per, weight))
+            x0 = torch.cat([x0, -x0 if one_sided else x0])
+            z = x0 if one_sided else torch.cat([z, -z])
+            condition = None if condition is None else torch.cat([condition, condition])
+            t = torch.cat([t, t])
+        # Coefficients in float64: near the ends gamma is a difference of nearly equal numbers.
+        c = type(coefficients := schedule.at(t[:, None]))(*(v.to(x0) for v in coefficients))
+        x = c.alpha * x0 + c.beta * x1 + (0 if one_sided else c.gamma * z)
+        total = x.new_zeros(())
+        names = tuple(fields.networks)
+        for name, wanted in zip(names, targets(names, c, x0, x1, z), strict=True):  # type: ignore[arg-type]
+            wanted = wanted / per if name in ("velocity", "mean_velocity") else wanted
+            error = fields.networks[name](s, x, condition) - wanted
+            total = total + 0.5 * (weight * error.square()).sum(1).mean()
+        return total
+
+    def _hide(self, condition: Tensor | None, generator: torch.Generator) -> Tensor | None:
+        """Hide the condition of some rows: every entry zero, as the flag in the last says."""
+        if condition is None or self.unconditional == 0:
+            return condition
+        kept = torch.rand(len(condition), 1, generator=generator) >= self.unconditional
+        return condition * kept.to(condition)

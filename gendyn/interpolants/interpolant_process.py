@@ -1,0 +1,201 @@
+r"""Processes that an interpolant gives: its flow, and diffusions with the same marginals.
+
+.. math:: dX = b\,dt, \qquad dX = (b + \epsilon s)\,dt + \sqrt{2\epsilon}\,dW, \qquad
+    dZ_\tau = (-b + \epsilon s)\,d\tau + \sqrt{2\epsilon}\,dW \quad (\tau = -t),
+
+the flow, the forward and the backward diffusion: if velocity b and score s are exact, all have the same
+one-time laws for every :math:`\epsilon(t) \ge 0` (Albergo, Boffi and Vanden-Eijnden 2023). Here
+:math:`\epsilon` is half the squared diffusion, on the interpolant's own scale: scaled positions, every gap between
+populations of length 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gendyn.data import Scaling
+from gendyn.interpolants.fields import InterpolantFields
+from gendyn.interpolants.schedule import Schedule
+
+__all__ = ["Epsilon", "InterpolantProcess", "like_gamma", "path_optimal", "vanishing"]
+
+Epsilon = float | Callable[[Tensor], Tensor]
+"""A number, or a function of the local time in [0, 1]."""
+
+
+def vanishing(c: float = 1.0) -> Callable[[Tensor], Tensor]:
+    r"""Return :math:`c\,t(1-t)`, which vanishes at both ends where a score that is divided by gamma diverges.
+
+    Examples
+    --------
+    >>> vanishing(4.0)(torch.tensor(0.5)).item()
+    1.0
+    """
+    return lambda t: c * t * (1 - t)
+
+
+def like_gamma(schedule: Schedule, c: float = 1.0) -> Callable[[Tensor], Tensor]:
+    r"""Return :math:`c\,\gamma(t)`.
+
+    Examples
+    --------
+    >>> from gendyn.interpolants.schedule import Linear
+    >>> like_gamma(Linear(), 2.0)(torch.tensor(0.5)).item()
+    1.0
+    """
+    return lambda t: c * schedule.gamma.value(t)
+
+
+def path_optimal(schedule: Schedule, margin: float = 1e-3) -> Callable[[Tensor], Tensor]:
+    r"""Return :math:`\alpha^2\dot\beta/\beta - \alpha\dot\alpha`, which is optimal for one-sided schedules.
+
+    It minimises the bound on the Kullback-Leibler divergence between the laws of paths; it diverges at t=0, where time
+    is held at ``margin``. For straight lines it is :math:`(1-t)/t`.
+
+    Raises
+    ------
+    ValueError
+        If the schedule is not one-sided.
+
+    Examples
+    --------
+    >>> from gendyn.interpolants.schedule import OneSidedLinear
+    >>> path_optimal(OneSidedLinear())(torch.tensor(0.25)).item()
+    3.0
+    """
+    if schedule.sides != "one-sided":
+        raise ValueError(f"the path-optimal epsilon is that of a one-sided schedule; got {schedule}")
+
+    def epsilon(t: Tensor) -> Tensor:
+        c = schedule.at(t.clamp(margin, 1 - 1e-9))
+        return c.alpha**2 * c.beta_rate / c.beta - c.alpha * c.alpha_rate
+
+    return epsilon
+
+
+class InterpolantProcess(nn.Module):
+    """The flow or a diffusion of learned fields, in the units of the data.
+
+    Parameters
+    ----------
+    fields
+        Velocity and score in scaled units.
+    scaling
+        Shift and scale of the positions, ``(d,)`` each.
+    times
+        Times of the populations ``(K+1,)``.
+    epsilon
+        Half the squared diffusion; zero gives the flow.
+    margin
+        Within this part of a gap from either of its ends epsilon is zero: the flow takes the last step, which takes
+        out the last noise.
+    backward
+        Whether time runs backward: the process then runs over minus time.
+    condition
+        ``(c,)``, or ``(n, c)`` for paths that run at once, or ``None``.
+    guidance
+        Weight w of classifier-free guidance: fields are ``(1 + w) f(condition) - w f(none)`` (Ho and Salimans 2022).
+
+    Attributes
+    ----------
+    dim, noise_type, calculus, noise_dim
+        As for every process; ``noise_type`` is ``"none"`` or ``"additive"``.
+    time_step : float
+        A fiftieth (flow) or a hundredth (diffusion) of the shortest gap.
+    """
+
+    calculus: Literal["ito"] = "ito"
+    shift: Tensor
+    scale: Tensor
+    times: Tensor
+
+    def __init__(
+        self,
+        fields: InterpolantFields,
+        scaling: Scaling,
+        times: Tensor,
+        *,
+        epsilon: Epsilon = 0.0,
+        margin: float = 0.01,
+        backward: bool = False,
+        condition: Tensor | None = None,
+        guidance: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.fields = fields
+        self.dim = len(scaling.shift)
+        self.epsilon = epsilon
+        self.margin = margin
+        self.backward = backward
+        self.condition = condition
+        self.guidance = guidance
+        moves = callable(epsilon) or epsilon != 0
+        if not callable(epsilon) and not epsilon >= 0:
+            raise ValueError(f"epsilon must be zero or positive; got {epsilon}")
+        if not 0 <= margin < 0.5:
+            raise ValueError(f"margin must lie in [0, 0.5); got {margin}")
+        if moves:
+            fields.check_score()
+        self.noise_type: Literal["none", "additive"] = "additive" if moves else "none"
+        self.noise_dim = self.dim if moves else 0
+        self.register_buffer("shift", scaling.shift.clone())
+        self.register_buffer("scale", scaling.scale.clone())
+        self.register_buffer("times", times.to(torch.float64).clone())
+        self.time_step = float(times.diff().min()) / (100 if moves else 50)
+
+    def velocity(self, t: Tensor, x: Tensor) -> Tensor:
+        """Return the velocity ``(B, d)`` at ``x (B, d)``, in units of ``x`` per unit of time."""
+        s = self._global(t)
+        return self._guided(self.fields.velocity, s, x) * (self.scale / self._span)
+
+    def score(self, t: Tensor, x: Tensor) -> Tensor:
+        """Return the score ``(B, d)``, in one over the units of ``x``."""
+        return self._guided(self.fields.score, self._global(t), x) / self.scale
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Return the drift ``(B, d)``."""
+        s = self._global(-t if self.backward else t)
+        velocity = self._guided(self.fields.velocity, s, x)
+        velocity = -velocity if self.backward else velocity
+        if self.noise_type == "additive":
+            epsilon, length = self._epsilon(s)
+            if bool((epsilon > 0).any()):
+                velocity = velocity + (epsilon / length).to(x.dtype) * self._guided(self.fields.score, s, x)
+        return velocity * (self.scale / self._span)
+
+    def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
+        """Return the diffusion ``(d, d)``, or ``(B, d, d)`` for times of each row's own; zeros of a flow."""
+        if self.noise_type == "none":
+            return torch.zeros_like(x)
+        epsilon, length = self._epsilon(self._global(-t if self.backward else t))
+        amplitude = (2 * epsilon / (length * self._span)).sqrt().to(x.dtype)
+        return torch.diag(self.scale.to(x.dtype)) * (amplitude if amplitude.ndim == 0 else amplitude[..., None])
+
+    @property
+    def _span(self) -> float:
+        return float(self.times[-1] - self.times[0])
+
+    def _global(self, t: Tensor) -> Tensor:
+        return (t.to(torch.float64) - self.times[0]) / self._span
+
+    def _epsilon(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return epsilon and the gap's length in global time."""
+        _, t, length = self.fields.local(s)
+        epsilon = self.epsilon(t) if callable(self.epsilon) else torch.full_like(t, self.epsilon)
+        inside = (t >= self.margin * (1 - 1e-9)) & (t <= (1 - self.margin) * (1 - 1e-9))
+        return torch.where(inside, epsilon, 0.0), length
+
+    def _guided(self, field: Callable[..., Tensor], s: Tensor, x: Tensor) -> Tensor:
+        z, s = (x - self.shift) / self.scale, s.to(x.dtype)
+        if self.condition is None:
+            return field(s, z)
+        # The door looks at the first rows alone.
+        condition = self.condition if self.condition.ndim == 1 else self.condition[: len(x)]
+        found = field(s, z, condition)
+        if self.guidance == 0:
+            return found
+        return (1 + self.guidance) * found - self.guidance * field(s, z, torch.zeros_like(condition))
