@@ -196,16 +196,16 @@ def test_parameters_are_those_of_the_constructor(case):
 
 @every_case
 def test_ctrl_c_keeps_the_model_so_far(case, monkeypatch):
-    from gendyn.interpolants.objective import FlowMatchingObjective
+    from gendyn.training import loop
 
-    loss = FlowMatchingObjective.loss
+    key_of = loop.derive_seed
 
-    def interrupt(self, step, generator):
-        if step == 12:
+    def interrupt(seed, *labels):
+        if labels == ("train", 12):
             raise KeyboardInterrupt
-        return loss(self, step, generator)
+        return key_of(seed, *labels)
 
-    monkeypatch.setattr(FlowMatchingObjective, "loss", interrupt)
+    monkeypatch.setattr(loop, "derive_seed", interrupt)
     with pytest.warns(UserWarning, match="interrupted after 12 of 30 steps"):
         model = fitted(case)
     assert torch.isfinite(model.sample(n=3).values).all()

@@ -151,7 +151,7 @@ class PopulationModel(Estimator):
         few = data.subsample(max_cells, seed=derive_seed(root, "score"))
         scores = []
         for k, time in enumerate(few.times.tolist()):
-            if k == 0 and time <= self.process_.start:
+            if k == 0 and time <= float(self.times_[0]):
                 continue
             source = self.initial_[:max_cells] if k == 0 else few.only([float(few.times[k - 1])])
             if k == 0:
