@@ -24,6 +24,7 @@ from gendyn.sampling.likelihood import (
     transition_log_prob,
 )
 from gendyn.sampling.linear import ExactLinear, LinearProcess
+from gendyn.sampling.memory import predict_memory
 from gendyn.sampling.noise import BrownianStream
 from gendyn.sampling.process import ODE, SDE, Process, check_process
 from gendyn.sampling.refine import refine
@@ -66,6 +67,7 @@ __all__ = [
     "guided_bridge",
     "halve",
     "log_density_change",
+    "predict_memory",
     "refine",
     "resample",
     "sample",

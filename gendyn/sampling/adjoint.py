@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -26,8 +27,9 @@ from torch.utils.checkpoint import checkpoint
 
 from gendyn.sampling.process import Process
 from gendyn.sampling.runner import Run, Segment, State, check_state, value_of
+from gendyn.sampling.tiles import STEPS
 
-__all__ = ["checkpointed_outputs", "graph_bytes", "parameters_of", "reversible_outputs"]
+__all__ = ["checkpointed_outputs", "gradient_bytes", "parameters_of", "reversible_outputs"]
 
 
 def parameters_of(process: Process, given: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
@@ -40,37 +42,69 @@ def parameters_of(process: Process, given: Sequence[Tensor] | None) -> tuple[Ten
     return tuple(p for p in found if p.requires_grad)
 
 
-def graph_bytes(run: Run) -> int:
-    """Return what the graph of a whole run would hold, from that of one step.
+def _pieces(run: Run) -> list[list[Segment]]:
+    """Return the segments of a run in about ``sqrt(N)`` pieces, none shorter than a segment."""
+    target = max(1, math.ceil(math.sqrt(run.grid.n_steps)))
+    found: list[list[Segment]] = [[]]
+    for segment in run.segments():
+        if sum(s.steps for s in found[-1]) >= target:
+            found.append([])
+        found[-1].append(segment)
+    return found
 
-    Parameters
-    ----------
-    run
-        The run; its first step is taken once.
+
+def gradient_bytes(run: Run) -> dict[str, int]:
+    """Return about how many bytes each mode takes for a run, whose first two steps are taken.
+
+    What the second step keeps for its gradient is weighed. ``"reversible"`` is there if the solver can go back.
     """
+    first, later, state = _step_bytes(run)
+    size = run.x0.numel() * run.x0.element_size()
+    kept = (2 * len(run.grid.counts) + 1) * size + (2 * STEPS * size if run.driver is not None else 0)
+    parts = [sum(segment.steps for segment in piece) for piece in _pieces(run)]
+    # What the first step keeps beyond the others is how the run begins.
+    step, extra = (later, max(0, first - later)) if run.grid.n_steps > 1 else (first, 0)
+    found = {
+        "backprop": kept + extra + run.grid.n_steps * step,
+        "checkpoint": kept + extra + max(parts) * step + len(parts) * state,
+    }
+    if hasattr(run.method, "back"):
+        found["reversible"] = kept + extra + 2 * step + 2 * state
+    return found
+
+
+def _step_bytes(run: Run) -> tuple[int, int, int]:
+    """Return what the graphs of the first and the second step keep, and the state between."""
+    fixed = {p.data_ptr() for p in parameters_of(run.process, None)}
     seen: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        # What is expanded takes no more than what it was expanded from.
+        seen[tensor.data_ptr()] = min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
         return tensor
 
+    singles = (
+        Segment(s.interval, s.first + k, 1, s.last and k + 1 == s.steps) for s in run.segments() for k in range(s.steps)
+    )
+    kept, held = [], []
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        run.advance(run.begin(), Segment(0, 0, 1, False))
-    fixed = {p.untyped_storage().data_ptr() for p in parameters_of(run.process, None)}
-    return run.grid.n_steps * sum(size for pointer, size in seen.items() if pointer not in fixed)
+        state = run.begin()
+        for single in islice(singles, 2):
+            state = run.advance(state, single)
+            # Kept alive, so that no address is given twice.
+            held.append(state)
+            kept.append(sum(size for pointer, size in seen.items() if pointer not in fixed))
+    carried = state if isinstance(state, tuple) else (state,)
+    between = sum(part.numel() * part.element_size() for part in carried if part is not None)
+    if not value_of(state).requires_grad:
+        return 0, 0, between
+    return kept[0], kept[-1] - kept[0], between
 
 
 def checkpointed_outputs(run: Run, tick: Callable[[int], Any]) -> Iterator[Tensor]:
     """Return the values at the output times, with a graph in about ``sqrt(N)`` pieces that are computed again."""
-    target = max(1, math.ceil(math.sqrt(run.grid.n_steps)))
-    pieces: list[list[Segment]] = [[]]
-    for segment in run.segments():
-        if sum(s.steps for s in pieces[-1]) >= target:
-            pieces.append([])
-        pieces[-1].append(segment)
     state, done = run.begin(), 0
-    for piece in pieces:
+    for piece in _pieces(run):
 
         def through(*parts: Tensor, piece: list[Segment] = piece) -> tuple[Tensor, ...]:
             inner: State = parts if run.forth is not None else parts[0]

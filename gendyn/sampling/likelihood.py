@@ -36,9 +36,10 @@ from torch import Tensor
 from gendyn.data import Paths
 from gendyn.data.checks import ArrayLike, as_tensor
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.sampling.door import Gradient
 from gendyn.sampling.linear import check_observed, matrix_product, step_inside
 from gendyn.sampling.process import Calculus, NoiseType, Process, check_process, refuse_jumps
-from gendyn.sampling.sample import Gradient, sample
+from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import DormandPrince, Solver
 from gendyn.sampling.tiles import Tiles
 

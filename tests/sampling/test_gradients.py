@@ -164,6 +164,7 @@ def test_no_graph_where_none_is_wanted():
     [
         ({"gradient": "reversible", "solver": "heun2"}, "solver must be one of"),
         ({"gradient": "reversible", "solver": "euler_heun"}, "cannot go back; a reversible gradient needs"),
+        ({"gradient": "reversible", "solver": "heun"}, "cannot go back; a reversible gradient needs"),
         ({"gradient": "checkpoint", "chunk": 256}, "without a graph"),
         ({"gradient": "magic"}, "gradient must be one of none, backprop, checkpoint, reversible, auto"),
     ],

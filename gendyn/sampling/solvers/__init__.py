@@ -8,7 +8,16 @@ from gendyn.sampling.solvers.general_shark import GeneralShARK
 from gendyn.sampling.solvers.log_euler import LogEuler
 from gendyn.sampling.solvers.milstein import Milstein
 from gendyn.sampling.solvers.reversible_heun import ReversibleHeun
-from gendyn.sampling.solvers.runge_kutta import EES25, EULER, HEUN, MIDPOINT, RK4, ButcherTable, RungeKutta
+from gendyn.sampling.solvers.runge_kutta import (
+    EES25,
+    EULER,
+    HEUN,
+    MIDPOINT,
+    RK4,
+    ButcherTable,
+    NearlyReversible,
+    RungeKutta,
+)
 from gendyn.sampling.solvers.sea import ShiftedEuler
 from gendyn.sampling.solvers.shark import ShARK
 from gendyn.sampling.solvers.slow_rk import SlowRK
@@ -21,7 +30,7 @@ _METHODS: tuple[Solver, ...] = (
     RungeKutta("midpoint", MIDPOINT, "ordinary and Stratonovich equations; two evaluations", noisy=True),
     RungeKutta("heun", HEUN, "ordinary and Stratonovich equations: the default of the latter", noisy=True),
     RungeKutta("rk4", RK4, "smooth ordinary equations with a known step: their default"),
-    RungeKutta("ees25", EES25, "gradients in constant memory: nearly reversible, and stable", noisy=True),
+    NearlyReversible("ees25", EES25, "gradients in constant memory: nearly reversible, and stable", noisy=True),
     EulerMaruyama(),
     Milstein(),
     EulerHeun(),

@@ -19,7 +19,7 @@ from torch import Tensor
 from gendyn.sampling.process import Calculus, NoiseType, Process
 from gendyn.sampling.solvers.solver import apply_noise, coefficients, combine
 
-__all__ = ["EES25", "EULER", "HEUN", "MIDPOINT", "RK4", "ButcherTable", "RungeKutta"]
+__all__ = ["EES25", "EULER", "HEUN", "MIDPOINT", "RK4", "ButcherTable", "NearlyReversible", "RungeKutta"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,20 @@ class RungeKutta:
             f, g = coefficients(process, t + node * h if node else t, combine(x, 1.0, row, kicks))
             kicks.append(apply_noise(f * h, g, dw, process.noise_type))
         return combine(x, 1.0, self.table.b, kicks)
+
+
+class NearlyReversible(RungeKutta):
+    """A method of which a step backward, with the increments turned round, undoes a step almost exactly.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gendyn.sampling import ODE
+    >>> solver, decay, t = NearlyReversible("ees25", EES25), ODE(lambda t, x: -x, dim=1), torch.tensor(0.0)
+    >>> there = solver.step(decay, t, 0.1, torch.ones(1, 1), None)
+    >>> bool((solver.back(decay, t, 0.1, there, None) - 1).abs() < 1e-6)
+    True
+    """
 
     def back(self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None) -> Tensor:
         """Return (nearly) the state from which the step that began at ``t`` led to ``x``."""

@@ -1,0 +1,221 @@
+"""What is checked and chosen before anything moves: start states, times, noise, solver, step."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gendyn.data import Snapshots
+from gendyn.data.checks import as_tensor, check_finite
+from gendyn.sampling.adaptive import Adaptive
+from gendyn.sampling.brownian_tree import BrownianTree
+from gendyn.sampling.noise import BrownianStream, Noise
+from gendyn.sampling.process import Process, jumps_of, refuse_jumps
+from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
+
+__all__ = ["Gradient", "check_options", "choose_noise", "choose_solver", "output_times", "own_step", "start_states"]
+
+Gradient = Literal["none", "backprop", "checkpoint", "reversible", "auto"]
+
+
+def check_options(gradient: str, save: str, chunk: int | None, to: Any, n_jobs: int) -> None:
+    """Say which options do not go together."""
+    if gradient not in get_args(Gradient):
+        raise ValueError(f"gradient must be one of {', '.join(get_args(Gradient))}; got {gradient!r}")
+    if gradient != "none" and (chunk is not None or to is not None or n_jobs != 1):
+        raise ValueError("chunks are simulated without a graph; leave out chunk, to and n_jobs, or use gradient='none'")
+    if save not in ("times", "final"):
+        raise ValueError(f"save must be 'times' or 'final'; got {save!r}")
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be the number of processes, or -1 for all cores; got 0")
+
+
+def choose_noise(noise: Any) -> Noise:
+    """Return the noise, by its name or as it is."""
+    if isinstance(noise, str):
+        if noise not in ("stream", "tree"):
+            raise ValueError(f"noise must be 'stream', 'tree' or an object such as BrownianTree; got {noise!r}")
+        return BrownianStream() if noise == "stream" else BrownianTree()
+    if not all(hasattr(noise, member) for member in ("layout", "start", "brownian")):
+        raise TypeError(f"noise must be 'stream', 'tree' or an object such as BrownianTree; got {type(noise).__name__}")
+    source: Noise = noise
+    return source
+
+
+def start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
+    """Return start states ``(B, d)`` that share no memory with the caller's, unless they carry a graph."""
+    if isinstance(x0, Snapshots):
+        if len(x0) != 1:
+            raise ValueError(f"x0 must be a population at one time; got {len(x0)} times: pick one with snapshots.at(t)")
+        start, first = float(x0.times[0]), float(torch.as_tensor(times, dtype=torch.float64).reshape(-1)[0])
+        if abs(start - first) > 1e-6 * max(1.0, abs(start)):
+            raise ValueError(f"x0 was measured at time {start:g}, but times start at {first:g}; make them equal")
+        x0 = x0.samples[0]
+    states = x0 if isinstance(x0, Tensor) else as_tensor(x0, "x0")
+    if not states.is_floating_point():
+        states = states.to(torch.float32)
+    states = states.to(device=device, dtype=dtype)
+    states = states[None] if states.ndim == 1 else states
+    if states.ndim != 2 or 0 in states.shape:
+        raise ValueError(f"x0 must have shape (B, d) or (d,) with at least one entry; got {tuple(states.shape)}")
+    check_finite(states.detach(), "x0")
+    return states
+
+
+def output_times(times: Any, batch: int, process: Process) -> Tensor:
+    """Return the output times ``(T,)`` or ``(B, T)``, float64."""
+    grid = as_tensor(times, "times").to(torch.float64)
+    if grid.ndim not in (1, 2) or grid.shape[-1] < 2:
+        raise ValueError(f"times must have shape (T,) or (B, T) with T at least 2; got {tuple(grid.shape)}")
+    if grid.ndim == 2 and len(grid) != batch:
+        raise ValueError(f"times of each path's own must have one row for each of {batch} paths; got {len(grid)}")
+    check_finite(grid, "times")
+    gaps = grid.diff(dim=-1)
+    if grid.ndim == 2:
+        if bool((gaps < 0).any()) or bool((gaps[:, 0] == 0).any()):
+            raise ValueError("times of each path's own must increase (a path that has ended repeats its last time)")
+        return grid
+    if bool((gaps > 0).all()):
+        return grid
+    if bool((gaps < 0).all()):
+        if getattr(process, "noise_type", "none") != "none" or jumps_of(process) is not None:
+            raise ValueError(
+                "decreasing times are for ordinary differential equations; to run a stochastic process backward, "
+                "write its reversed drift as a process of its own"
+            )
+        return grid
+    k = int(torch.nonzero(gaps * gaps[0].sign() <= 0)[0]) if float(gaps[0]) else 0
+    raise ValueError(f"times must increase strictly; got {grid[k + 1]:g} after {grid[k]:g} at position {k + 1}")
+
+
+def choose_solver(
+    solver: str | Solver | DormandPrince,
+    process: Process,
+    step: float | None,
+    substeps: int | None,
+    rtol: float | None,
+    atol: float | None,
+    grid: Tensor,
+    gradient: str,
+    source: Noise,
+) -> Solver | DormandPrince | Adaptive:
+    """Return the solver, or say why it does not fit."""
+    _check_steps(step, substeps)
+    kind = getattr(process, "noise_type", "none")
+    fixed = step is not None or substeps is not None
+    tolerant = rtol is not None or atol is not None
+    if solver == "auto":
+        interrupted = grid.ndim == 2 or jumps_of(process) is not None
+        solver = _default_solver(process, kind, fixed or interrupted, tolerant, gradient, source)
+    elif solver == "euler" and kind != "none":
+        solver = "euler_maruyama"
+    if solver == "dopri5":
+        solver = DormandPrince(1e-5 if rtol is None else rtol, 1e-6 if atol is None else atol)
+    elif tolerant and kind == "none":
+        raise ValueError("rtol and atol belong to the adaptive solver 'dopri5'; a fixed-step solver takes step")
+    if isinstance(solver, DormandPrince):
+        if fixed:
+            raise ValueError("dopri5 chooses its own steps; leave out step and substeps, or name a fixed-step solver")
+        if gradient in ("checkpoint", "reversible"):
+            raise ValueError(f"gradient {gradient!r} needs a fixed step: name a fixed-step solver and a step")
+        if grid.ndim == 2:
+            raise ValueError(
+                "dopri5 needs times shared by all paths; use 'rk4' with a step for times of each path's own"
+            )
+    elif isinstance(solver, str):
+        if solver not in SOLVERS:
+            raise ValueError(f"solver must be one of auto, dopri5, {', '.join(SOLVERS)}; got {solver!r}")
+        solver = SOLVERS[solver]
+    _check_fits(solver, process, kind, gradient, source)
+    if tolerant and not isinstance(solver, DormandPrince):
+        return _adapted(solver, process, rtol, atol, grid, gradient, source)
+    return solver
+
+
+def _check_steps(step: float | None, substeps: int | None) -> None:
+    if step is not None and substeps is not None:
+        raise ValueError("give step or substeps, not both")
+    if step is not None and not step > 0:
+        raise ValueError(f"step must be positive; got {step}")
+    if substeps is not None and (substeps != int(substeps) or substeps < 1):
+        raise ValueError(f"substeps must be a whole number of at least 1; got {substeps}")
+
+
+def _check_fits(solver: Solver | DormandPrince, process: Process, kind: str, gradient: str, source: Noise) -> None:
+    if kind not in solver.noise_types or (kind not in ("none", "additive") and process.calculus not in solver.calculus):
+        able = [name for name, s in SOLVERS.items() if kind in s.noise_types and process.calculus in s.calculus]
+        raise ValueError(
+            f"solver {solver.name!r} is not for {process.calculus} calculus with {kind} noise; use "
+            f"{', '.join(able + (['dopri5'] if kind == 'none' else []))}, or convert with to_ito or to_stratonovich"
+        )
+    if kind != "none" and not source.brownian and solver.name != "euler_maruyama":
+        raise ValueError(
+            f"solver {solver.name!r} is right for Brownian increments alone; use 'euler_maruyama' with this noise"
+        )
+    if gradient == "reversible" and not hasattr(solver, "back"):
+        raise ValueError(
+            f"solver {solver.name!r} cannot go back; a reversible gradient needs 'ees25' or 'reversible_heun'"
+        )
+    if solver.name == "reversible_heun":
+        warnings.warn(
+            "reversible Heun is unstable over long times: its error grows exponentially for every step; 'ees25' is not",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def _adapted(
+    solver: Solver,
+    process: Process,
+    rtol: float | None,
+    atol: float | None,
+    grid: Tensor,
+    gradient: str,
+    source: Noise,
+) -> Adaptive:
+    """Return a solver with steps of its own choice on a Brownian tree, or say what keeps it from that."""
+    if not isinstance(source, BrownianTree):
+        raise ValueError(
+            "adaptive steps need noise='tree', where a rejected step does not change the path; for other noise give "
+            "step and leave out rtol and atol"
+        )
+    if gradient in ("checkpoint", "reversible"):
+        raise ValueError(f"gradient {gradient!r} needs a fixed step: leave out rtol and atol")
+    if grid.ndim == 2:
+        raise ValueError("adaptive steps need times shared by all paths; for times of each path's own give step")
+    refuse_jumps(process, "a solver with adaptive steps")
+    adaptive = Adaptive(solver, 1e-3 if rtol is None else rtol, 1e-3 if atol is None else atol)
+    adaptive.check(process)
+    return adaptive
+
+
+def _default_solver(process: Process, kind: str, fixed: bool, tolerant: bool, gradient: str, source: Noise) -> str:
+    if gradient == "reversible":
+        return "ees25"
+    if kind == "none":
+        return "rk4" if fixed else "dopri5"
+    if not source.brownian:
+        return "euler_maruyama"
+    if kind == "additive":
+        return "shark"
+    if process.calculus == "stratonovich":
+        return "heun"
+    # Euler's steps cannot be adapted.
+    milstein = kind in ("diagonal", "scalar") and (tolerant or hasattr(process, "diffusion_dx"))
+    return "milstein" if milstein else "euler_maruyama"
+
+
+def own_step(process: Process, method: Solver, step: float | None, substeps: int | None) -> float | None:
+    """Return the step that is given, or else the process's own."""
+    if step is not None or substeps is not None:
+        return step
+    own = getattr(process, "time_step", None)
+    if own is None:
+        raise ValueError(
+            f"solver {method.name!r} needs a step: give step= (a length of time) or substeps= (steps per output "
+            f"interval); {type(process).__name__} names no time_step of its own"
+        )
+    return float(own)
