@@ -228,7 +228,7 @@ def jump_cases(repeats: int) -> list[dict[str, Any]]:
     q -= torch.diag(q.sum(1))
     process, x0, times = RateMatrix(q), torch.zeros(4096, 1, dtype=torch.int64), torch.linspace(0, 10, 101)
     rows = []
-    for solver in ("skeleton", "direct_method", "uniformisation"):
+    for solver in ("skeleton", "direct_method", "uniformisation", "thinning"):
         seconds = least(lambda solver=solver: gd.sample(process, x0, times, solver=solver), max(1, repeats // 3))
         rows.append(row(f"jumps, {solver}", "us a path (15 at most)", 1e6 * seconds / len(x0)))
     return rows

@@ -231,10 +231,21 @@ def test_the_grid_and_the_record_agree(process, solver, step):
     assert torch.equal(run_jumps(process, x0, own, solver=solver, key=2)[0], paths.at(own).values)
 
 
+@pytest.mark.parametrize("solver", EVENTS)
+def test_long_paths_are_looked_up_in_pieces(solver):
+    fast = RateMatrix([[-300.0, 300.0], [300.0, -300.0]])
+    times = np.linspace(0.0, 8.0, 97)
+    values, info = run_jumps(fast, torch.zeros(500, 1), times, solver=solver, key=2)
+    paths = sample_events(fast, torch.zeros(500, 1), 8.0, solver=solver, seed=2)
+    assert info["n_events"] == paths.n_events > 1_100_000
+    assert torch.equal(paths.at(times).values, values)
+
+
 def test_a_longer_run_begins_like_a_shorter_one():
-    short, long = (sample_events(SIX, torch.zeros(300), end, seed=4) for end in (5.0, 20.0))
     times = np.linspace(0, 5, 30)
-    assert torch.equal(short.at(times).values, long.at(times).values)
+    for solver in EVENTS:
+        short, long = (sample_events(SIX, torch.zeros(300), end, seed=4, solver=solver) for end in (5.0, 20.0))
+        assert torch.equal(short.at(times).values, long.at(times).values)
 
 
 def test_uniform_numbers_belong_to_their_rows():

@@ -21,6 +21,9 @@ __all__ = ["Segment", "fill_grid", "fire_events", "gather_events"]
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """``(t, state, exponential, uniform) -> (t, state)`` after one event; time infinite once the path has ended."""
 
+_EVENTS_AT_ONCE = 1 << 20
+"""About as many events, over all paths, are held while their states are looked up."""
+
 _CHECK_EVERY = 8
 """Events between looks at how many paths are left."""
 
@@ -86,7 +89,7 @@ def fire_events(step: Step, x0: Tensor, start: Tensor, uniforms: UniformStream) 
 def fill_grid(segments: Iterable[Segment], grid: Tensor, values: Tensor) -> int:
     """Write the states at times ``(T,)`` or ``(B, T)`` into ``(B, T, d)``; return the number of jumps."""
     jumps = 0
-    for segment in segments:
+    for segment in _joined(segments):
         jumps += int(segment.changed.sum())
         until = segment.times[-1]
         columns = slice(None)
@@ -100,13 +103,45 @@ def fill_grid(segments: Iterable[Segment], grid: Tensor, values: Tensor) -> int:
             continue
         # Right-continuous: at the time of an event the state is the one after it.
         index = torch.searchsorted(segment.times.T.contiguous(), wanted, right=True)
-        found = segment.states[index, torch.arange(len(index))[:, None]]
-        inside = (wanted >= segment.since[:, None]) & (wanted < until[:, None])
-        if bool(inside.all()):
-            values[segment.rows, columns] = found
-        else:
-            values[segment.rows, columns] = torch.where(inside[..., None], found, values[segment.rows, columns])
+        states = segment.states.permute(2, 1, 0).contiguous()
+        found = states.gather(2, index.expand(len(states), *index.shape)).permute(1, 2, 0)
+        # What a path writes beyond its last event here, the next segment writes anew.
+        inside = wanted >= segment.since[:, None]
+        if not bool(inside.all()):
+            found = torch.where(inside[..., None], found, values[segment.rows, columns])
+        values[segment.rows, columns] = found
     return jumps
+
+
+def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Put consecutive segments together, up to a size: what lies between two of them is looked up in both."""
+    held: list[Segment] = []
+    for segment in segments:
+        if held and len(held[0].rows) * (sum(len(s.times) for s in held) + len(segment.times)) > _EVENTS_AT_ONCE:
+            yield _join(held)
+            held = []
+        held.append(segment)
+    if held:
+        yield _join(held)
+
+
+def _join(parts: list[Segment]) -> Segment:
+    """Return one segment of consecutive ones; the paths of each are among those of the one before."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    total = sum(len(part.times) for part in parts)
+    times = first.times.new_full((total, len(first.rows)), math.inf)
+    states = first.states.new_empty((total + 1, *first.states.shape[1:]))
+    states[0] = first.states[0]
+    at = 0
+    for part in parts:
+        # Of a path that has ended the states after are never looked at.
+        columns = slice(None) if part is first else torch.searchsorted(first.rows, part.rows)
+        times[at : at + len(part.times), columns] = part.times
+        states[at + 1 : at + 1 + len(part.times), columns] = part.states[1:]
+        at += len(part.times)
+    return Segment(first.rows, first.since, times, states)
 
 
 def gather_events(segments: Iterable[Segment], x0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
