@@ -151,7 +151,10 @@ def sample(
         }
         given |= {"gradient": None if gradient == "none" else gradient, "noise": None if noise == "stream" else noise}
         _check_jumps(solver, given | {"dtype": dtype})
-        return _sample_jumps(process, x0, times, str(solver), step, as_seed(seed), save, chunk, to, n_jobs, progress)
+        labelled = names if names is not None else getattr(process, "names", None)
+        return _sample_jumps(
+            process, x0, times, str(solver), step, as_seed(seed), save, chunk, to, n_jobs, progress, labelled
+        )
     states = start_states(x0, times, device, dtype)
     grid = output_times(times, len(states), process)
     check_options(gradient, save, chunk, to, n_jobs)
@@ -208,6 +211,7 @@ def _sample_jumps(
     to: str | Path | None,
     n_jobs: int,
     progress: bool,
+    names: Sequence[str] | None,
 ) -> Paths:
     """Simulate a jump process; the same door, chunks and file as for diffusions."""
     check_options("none", save, chunk, to, n_jobs)
@@ -220,7 +224,7 @@ def _sample_jumps(
         (process, states[s : s + rows], grid if grid.ndim == 1 else grid[s : s + rows], solver, key, step, s)
         for s in starts
     ]
-    names, labels = getattr(process, "names", None), getattr(process, "states", None)
+    labels = getattr(process, "states", None)
     kept = grid if save == "times" else grid[..., -1:]
     with tqdm(total=len(states), disable=not progress, desc="sample", unit="path") as bar:
         if n_jobs == 1:

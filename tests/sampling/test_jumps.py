@@ -9,6 +9,10 @@ from scipy import stats
 
 from gendyn.sampling.jumps import JUMP_SOLVERS, JumpPaths, RateMatrix, ReactionNetwork, run_jumps, sample_events
 from gendyn.sampling.jumps.counts import binomial_quantile, poisson_quantile
+from gendyn.sampling.jumps.direct_method import direct_method
+from gendyn.sampling.jumps.segments import gather_events
+from gendyn.sampling.jumps.thinning import thinning
+from gendyn.sampling.jumps.uniformisation import uniformisation
 from gendyn.sampling.jumps.uniforms import UniformStream
 
 N = 20_000
@@ -121,6 +125,44 @@ def test_tau_leaping_chooses_its_steps():
     # Steps of length 0.03 / 3 in the relative change: an Euler step is off by half of that, times t.
     assert info["n_steps"] < 120
     assert float(many[:, 2].double().mean()) == pytest.approx(1e6 * math.exp(-1), rel=0.006)
+
+
+def test_scarce_molecules_react_one_at_a_time():
+    # With few molecules every reaction is critical, and the law exact.
+    values, _ = run_jumps(IMMIGRATION_DEATH, ZEROS, [0.0, 1.0], solver="tau_leaping", key=12)
+    counts = np.bincount(values[:, 1, 0].clamp(max=14).numpy(), minlength=15)
+    expected = N * np.append(stats.poisson(6.321206).pmf(np.arange(14)), stats.poisson(6.321206).sf(13))
+    assert stats.chisquare(counts, expected).pvalue > 1e-3
+    values, _ = run_jumps(BIRTH_DEATH, torch.full((N, 1), 20), [0.0, 1.0], solver="tau_leaping", key=13)
+    within(values[:, 1], 12.130613, 23.865122)
+    assert float(values[:, 1].double().var()) == pytest.approx(23.865122, rel=0.05)
+
+
+def test_a_critical_reaction_within_leaps():
+    # A gene of one copy goes on at rate 1 for good, while a hundred thousand others flip to and fro: these leap.
+    network = ReactionNetwork(
+        [[-1, 1, 0, 0], [1, -1, 0, 0], [0, 0, -1, 1]],
+        lambda t, x: torch.stack([x[:, 0], 3 * x[:, 1], x[:, 2]], dim=1),
+    )
+    x0 = torch.tensor([[50_000, 50_000, 1, 0]]).expand(2000, 4)
+    values, info = run_jumps(network, x0, [0.0, 0.4, 1.0], solver="tau_leaping", key=14)
+    assert info["n_steps"] < 400  # of two hundred thousand reactions
+    for k, t in ((1, 0.4), (2, 1.0)):
+        p = 1 - math.exp(-t)
+        within(values[:, k, 3], p, p * (1 - p))
+        share = 0.75 - 0.25 * math.exp(-4 * t)
+        assert float(values[:, k, 0].double().mean()) == pytest.approx(1e5 * share, rel=0.003)
+    assert torch.equal(values[:, :, 2] + values[:, :, 3], torch.ones(2000, 3, dtype=torch.int64))
+
+
+def test_leaps_down_to_the_last_molecule():
+    death = ReactionNetwork([[-1]], lambda t, x: x)
+    values, info = run_jumps(death, torch.full((300, 1), 20_000), [0.0, 6.0, 40.0], solver="tau_leaping", key=15)
+    # An Euler step in the leaps down to a thousand molecules, exact from there on.
+    bias = math.exp(math.log(20) / 0.01 * (math.log1p(-0.01) + 0.01))
+    within(values[:, 1], 20_000 * math.exp(-6.0) * bias, 20_000 * math.exp(-6.0))
+    assert not bool(values[:, 2].any())
+    assert info["n_steps"] < 2000
 
 
 def test_leaps_never_fall_below_zero():
@@ -255,6 +297,28 @@ def test_uniform_numbers_belong_to_their_rows():
         assert torch.equal(stream.draw(torch.arange(700))[:, rows], part.draw(rows))
 
 
+class Fixed:
+    """Uniform numbers that are all the same."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def draw(self, rows):
+        return torch.full((32, len(rows), 2), self.value, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", [direct_method, thinning, uniformisation])
+def test_the_smallest_and_the_largest_number(method):
+    # From 0 one comes to 1, from 1 to 2, and there it ends; other rates are zero, first and last.
+    chain = RateMatrix([[-1.0, 1.0, 0.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, -1.0]])
+    start, x0 = torch.zeros(2, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.int64)
+    for value in (0.0, 1.0 - 2.0**-52):
+        times, states, counts = gather_events([next(method(chain, x0, start, 100.0, Fixed(value)))], x0)
+        assert states[0, : counts[0] + 1, 0].tolist() == [0, 1, 2]
+        assert bool((times[0, :2] > 0).all())
+        assert counts.tolist() == [2, 2]
+
+
 def test_own_starts():
     times = torch.tensor([[0.0, 1.0], [5.0, 6.0]], dtype=torch.float64).repeat(4000, 1)
     values, info = run_jumps(SWITCH, torch.zeros(8000, 1), times, key=1)
@@ -356,6 +420,7 @@ ONE = torch.ones(3, 1)
         (BIRTH_DEATH, -ONE, [0, 1], {}, ValueError, "must not be negative, as it counts; got -1"),
         (BIRTH_DEATH, ONE * math.nan, [0, 1], {}, ValueError, "x0 must be finite"),
         (SWITCH, ONE, [0.0], {}, ValueError, "T at least 2"),
+        (SWITCH, ONE, [0, math.nan], {}, ValueError, "times must be finite"),
         (SWITCH, ONE, [0, 1, 1], {}, ValueError, "increase strictly; got 1 after 1 at position 2"),
         (SWITCH, ONE, [[0, 1]], {}, ValueError, "one row for each of 3 paths; got 1"),
         (SWITCH, ONE, [[0, 1], [0, 1], [1, 0]], {}, ValueError, "must increase"),
@@ -365,6 +430,11 @@ ONE = torch.ones(3, 1)
         (SWITCH, ONE, [0, 1], {"first_row": 3}, ValueError, "multiple of 256"),
         (SWITCH, ONE, [0, 1], {"solver": "tau_leaping"}, ValueError, "tau-leaping is for a ReactionNetwork"),
         (BIRTH_DEATH, ONE, [0, 1], {"solver": "tau_leaping", "step": 0.0}, ValueError, "step must be positive"),
+        (ARRIVALS, ONE, [0, 1], {"solver": "tau_leaping"}, ValueError, "rates that depend on time give step="),
+        (
+            network(lambda t, x: torch.cat([0 * x, 9 + 0 * x], 1)),
+            ONE, [0, 9], {"solver": "tau_leaping"}, ValueError, "led to the state .-1. by time",
+        ),
         (BIRTH_DEATH, ONE, [0, 1], {"solver": "skeleton"}, ValueError, "constant RateMatrix"),
         (BIRTH_DEATH, ONE, [0, 1], {"solver": "uniformisation"}, ValueError, "constant RateMatrix"),
         (SWITCH, ONE, [[0, 1]] * 3, {"solver": "skeleton"}, ValueError, "shared by all paths"),

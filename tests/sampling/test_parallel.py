@@ -57,6 +57,7 @@ def test_jump_processes_come_through_the_same_door(tmp_path):
     x0 = torch.zeros(700, 1, dtype=torch.int64)
     whole = sample(SWITCH, x0, [0.0, 0.5, 2.0], seed=1)
     assert whole.states == ("closed", "open")
+    assert sample(SWITCH, x0, [0.0, 0.5], names=["channel"]).names == ("channel",)
     assert whole.values.dtype == torch.int64
     assert float(whole.values[:, 1].double().mean()) == pytest.approx(0.474090, abs=0.08)
     again = sample(SWITCH, x0, [0.0, 0.5, 2.0], seed=1, chunk=256, to=tmp_path / "p.npz")

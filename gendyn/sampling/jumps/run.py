@@ -112,7 +112,7 @@ def run_jumps(
     for begin in range(0, len(states), size):
         part = slice(begin, begin + size)
         x, own = states[part], grid if grid.ndim == 1 else grid[part]
-        uniforms = UniformStream(key, len(x), _width(process, name), first_row=first_row + begin)
+        uniforms = UniformStream(key, len(x), _width(process, name, step), first_row=first_row + begin)
         if name == "skeleton":
             values[part] = skeleton(process, x, own, uniforms)
             n_steps = len(grid) - 1
@@ -183,7 +183,7 @@ def sample_events(
             f"solver {name!r} keeps no events; use one of {', '.join(_EVENT_SOLVERS)}, or sample on a grid"
         )
     key = as_seed(seed)
-    uniforms = UniformStream(key, len(states), _width(process, name))
+    uniforms = UniformStream(key, len(states), _width(process, name, None))
     begin = torch.full((len(states),), float(start), dtype=torch.float64)
     segments = _EVENT_SOLVERS[name](process, states, begin, float(end), uniforms)
     times, visited, counts = gather_events(segments, states)
@@ -209,10 +209,10 @@ def _choose(solver: str, process: JumpProcess, *, shared: bool) -> str:
     return solver
 
 
-def _width(process: JumpProcess, name: str) -> int:
+def _width(process: JumpProcess, name: str, step: float | None) -> int:
     """Return how many uniform numbers an event or step takes."""
     if name == "tau_leaping" and isinstance(process, ReactionNetwork):
-        return process.n_reactions
+        return process.n_reactions + (2 if step is None else 0)
     return 1 if name == "skeleton" else 2
 
 

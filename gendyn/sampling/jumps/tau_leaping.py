@@ -4,30 +4,41 @@ r"""Tau-leaping: many reactions at once, at rates that are frozen for a short ti
 
 Not exact: the mean is that of an Euler step, with an error of order :math:`\tau`. A reaction that consumes molecules
 is drawn from the binomial law of the same mean among as many as can still happen, so that no count falls below zero
-(Tian and Burrage 2004; Chatterjee, Vlachos and Katsoulakis 2005). Without a step of the caller's, the longest is taken
-that changes no count's share in a rate by more than :math:`\epsilon` (Cao, Gillespie and Petzold 2006),
+(Tian and Burrage 2004; Chatterjee, Vlachos and Katsoulakis 2005).
+
+Without a step of the caller's, steps are chosen as by Cao, Gillespie and Petzold (2006). A reaction that could happen
+fewer than ten times more is critical: it happens one at a time, after an exponential waiting time, as in the direct
+method. The others leap over the longest time that changes no count's share in a rate by more than :math:`\epsilon`,
 
 .. math::
 
-    \tau = \min_i \min\Bigl\{\frac{m_i}{|\mu_i|}, \frac{m_i^2}{\sigma_i^2}\Bigr\}, \qquad
+    \tau' = \min_i \min\Bigl\{\frac{m_i}{|\mu_i|}, \frac{m_i^2}{\sigma_i^2}\Bigr\}, \qquad
     m_i = \max\Bigl\{\frac{\epsilon x_i}{g}, 1\Bigr\}, \quad
     \mu_i = \sum_r \nu_{ri} a_r, \quad \sigma_i^2 = \sum_r \nu_{ri}^2 a_r,
 
-with :math:`g = 3`, the largest value for reactions of two molecules, as the orders are not known here.
+with :math:`g = 3`, the largest value for reactions of two molecules, as the orders are not known here; or until a
+critical reaction happens, if that is sooner. Where a leap would hold fewer than ten reactions, all are critical, and
+the step is exact.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from gendyn.sampling.jumps.counts import binomial_quantile, poisson_quantile
-from gendyn.sampling.jumps.jump_process import JumpProcess, ReactionNetwork, checked_rates
+from gendyn.sampling.jumps.jump_process import JumpProcess, ReactionNetwork, check_counts, checked_rates
 from gendyn.sampling.jumps.uniforms import UniformStream
 
 __all__ = ["tau_leaping"]
 
 _ORDER = 3.0
+_SCARCE = 10
+"""A reaction that can happen fewer times is critical."""
+_WORTHWHILE = 10.0
+"""A leap of fewer reactions than this, on average, is not taken."""
 _CHECK_EVERY = 8
 
 
@@ -51,7 +62,7 @@ def tau_leaping(
     times
         Output times; leaps end on them.
     uniforms
-        One number per reaction.
+        One number per reaction, and two more where steps are chosen.
     step
         Longest leap; by default chosen for each path and leap.
     epsilon
@@ -60,7 +71,8 @@ def tau_leaping(
     Raises
     ------
     ValueError
-        If the process is not a reaction network, or a propensity is negative.
+        If the process is not a reaction network, steps are to be chosen for propensities that depend on time, a
+        propensity is negative, or a reaction happens that lacks molecules.
 
     Examples
     --------
@@ -74,6 +86,8 @@ def tau_leaping(
     """
     if not isinstance(process, ReactionNetwork):
         raise ValueError("tau-leaping is for a ReactionNetwork; use solver='skeleton' or 'direct_method'")
+    if step is None and not process.autonomous:
+        raise ValueError("tau-leaping chooses its steps by the counts alone; for rates that depend on time give step=")
     grid = times.expand(len(x0), times.shape[-1])
     values = x0[:, None].repeat(1, grid.shape[1], 1)
     last = grid.shape[1] - 1
@@ -89,12 +103,13 @@ def tau_leaping(
             if step is not None:
                 left = torch.ceil(remaining / step * (1.0 - 1e-9)).clamp_(min=1.0)
                 tau, arrives = remaining / left, left <= 1.0
+                once = torch.zeros_like(x)
             else:
-                tau = _chosen_step(process, x, rates, epsilon)
+                tau, rates, once = _choose(process, x, rates, remaining, numbers[:, -2:], epsilon)
                 arrives = tau >= remaining
-                tau = torch.minimum(tau, remaining)
-            x = _leap(process, x, rates * tau[:, None], numbers)
+            x = _leap(process, x, once, rates * tau[:, None], numbers)
             t = torch.where(arrives, target, t + tau)
+            check_counts(x, t)
             reached = torch.nonzero(arrives).flatten()
             values[rows[reached], goal[reached]] = x[reached]
             # A path at its last time waits there, in leaps of no length.
@@ -108,27 +123,57 @@ def tau_leaping(
     return values, leaps
 
 
-def _chosen_step(process: ReactionNetwork, x: Tensor, rates: Tensor, epsilon: float) -> Tensor:
-    """Return the step of Cao, Gillespie and Petzold ``(n,)``; infinite where nothing happens."""
-    changes = process.stoichiometry.to(torch.float64)
+def _choose(
+    process: ReactionNetwork, x: Tensor, rates: Tensor, remaining: Tensor, numbers: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the step ``(n,)``, the rates of what leaps ``(n, R)``, and what a critical reaction changes ``(n, d)``."""
+    changes = process.stoichiometry
+    critical = torch.stack([_possible(change, x) < _SCARCE for change in changes], dim=1)
+    tau = _longest(changes, x, rates.masked_fill(critical, 0.0), epsilon)
+    exact = tau * rates.sum(1) < _WORTHWHILE
+    critical |= exact[:, None]
+    tau = torch.minimum(tau.masked_fill(exact, math.inf), remaining)
+    cumulative = rates.masked_fill(~critical, 0.0).cumsum(1)
+    total = cumulative[:, -1]
+    waiting = torch.log1p(-numbers[:, 0]).neg_().clamp_(min=2.0**-54) / total
+    happens = waiting < tau
+    which = ((numbers[:, 1] * total)[:, None] >= cumulative).sum(1).clamp_(max=len(changes) - 1)
+    once = torch.where(happens[:, None], changes.index_select(0, which), 0)
+    return torch.minimum(tau, waiting), rates.masked_fill(critical, 0.0), once
+
+
+def _longest(changes: Tensor, x: Tensor, rates: Tensor, epsilon: float) -> Tensor:
+    """Return the longest leap ``(n,)`` that changes rates little; infinite where nothing leaps."""
+    size = changes.to(torch.float64)
     allowed = (epsilon / _ORDER * x).clamp_(min=1.0)
-    mean, variance = (rates @ changes).abs(), rates @ changes.square()
+    mean, variance = (rates @ size).abs(), rates @ size.square()
     return torch.minimum(allowed / mean, allowed.square() / variance).amin(1)
 
 
-def _leap(process: ReactionNetwork, x: Tensor, means: Tensor, numbers: Tensor) -> Tensor:
-    """Return the counts ``(n, d)`` after reactions with these mean numbers, ``(n, R)``."""
+def _leap(process: ReactionNetwork, x: Tensor, once: Tensor, means: Tensor, numbers: Tensor) -> Tensor:
+    """Return the counts ``(n, d)`` after one change and after reactions with these mean numbers, ``(n, R)``."""
     changes = process.stoichiometry
-    consumed = (-changes).clamp_min(0)
     fired = torch.zeros_like(means, dtype=torch.int64)
-    free = torch.nonzero(consumed.sum(1) == 0).flatten()
-    if len(free):
-        fired[:, free] = poisson_quantile(numbers[:, free].flatten(), means[:, free].flatten()).view(len(x), -1)
-    left = x
-    for r in torch.nonzero(consumed.sum(1)).flatten().tolist():
-        needed = torch.nonzero(consumed[r]).flatten()
-        most = (left[:, needed] // consumed[r, needed]).amin(1)
-        chance = torch.where(most > 0, means[:, r] / most, 0.0).clamp_(max=1.0)
-        fired[:, r] = binomial_quantile(numbers[:, r].contiguous(), most, chance)
-        left = left - fired[:, r, None] * consumed[r]
-    return x + fired @ changes
+    # What the one reaction makes is not there for the others yet.
+    left = x + once.clamp(max=0)
+    for r, change in enumerate(changes):
+        rows = torch.nonzero(means[:, r]).flatten()
+        if len(rows) == 0:
+            continue
+        u, mean = numbers[rows, r], means[rows, r]
+        if bool((change >= 0).all()):
+            fired[rows, r] = poisson_quantile(u, mean)
+            continue
+        most = _possible(change, left[rows])
+        count = binomial_quantile(u, most, torch.where(most > 0, mean / most, 0.0).clamp_(max=1.0))
+        fired[rows, r] = count
+        left[rows] += count[:, None] * change.clamp(max=0)
+    return x + once + fired @ changes
+
+
+def _possible(change: Tensor, x: Tensor) -> Tensor:
+    """Return how often a reaction can happen with the counts at hand, ``(n,)``."""
+    needed = torch.nonzero(change < 0).flatten()
+    if len(needed) == 0:
+        return torch.full((len(x),), torch.iinfo(torch.int64).max)
+    return (x[:, needed] // -change[needed]).amin(1)
