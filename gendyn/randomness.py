@@ -19,7 +19,7 @@ import zlib
 import numpy as np
 import torch
 
-__all__ = ["Seed", "as_seed", "derive_seed", "numpy_generator", "torch_generator"]
+__all__ = ["Seed", "as_seed", "derive_seed", "extend_seed", "numpy_generator", "torch_generator"]
 
 Seed = int | torch.Generator
 """What users may pass wherever randomness is an argument."""
@@ -57,7 +57,17 @@ def derive_seed(seed: int, *labels: int | str) -> int:
     >>> derive_seed(0, "noise", 1) == derive_seed(1, "noise", 0)
     False
     """
-    key = _splitmix(int(seed) & _MASK)
+    return extend_seed(_splitmix(int(seed) & _MASK), *labels)
+
+
+def extend_seed(key: int, *labels: int | str) -> int:
+    """Mix more labels into a key that :func:`derive_seed` made.
+
+    Examples
+    --------
+    >>> extend_seed(derive_seed(0, "noise"), 1, 2) == derive_seed(0, "noise", 1, 2)
+    True
+    """
     for label in labels:
         # A leading type tag keeps the label 1 apart from the label "1".
         number = zlib.crc32(label.encode()) | (1 << 40) if isinstance(label, str) else int(label) & _MASK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "all_finite",
     "as_tensor",
     "as_times",
     "check_finite",
@@ -109,9 +111,22 @@ def check_times(times: ArrayLike) -> Tensor:
     return tensor
 
 
+def all_finite(values: Tensor) -> bool:
+    """Return whether no entry is NaN or infinite.
+
+    Examples
+    --------
+    >>> all_finite(torch.tensor([1e38, 3e38])), all_finite(torch.tensor([float("inf"), -float("inf")]))
+    (True, False)
+    """
+    values = values.detach()
+    # A sum is finite only if every entry is; the entries, slower, where it has overflowed.
+    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+
+
 def check_finite(values: Tensor, what: str) -> None:
     """Refuse NaN and infinity, saying how many rows hold them and which come first."""
-    if not values.is_floating_point():
+    if not values.is_floating_point() or math.isfinite(values.detach().sum().item()):
         return
     # In blocks: the test makes temporaries of the size of what it tests.
     rows: list[int] = []

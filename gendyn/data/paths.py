@@ -98,6 +98,43 @@ class Paths:
         self._states = None if states is None else _check_states(states, x, self._mask, self._lengths)
         self._info = dict(info or {})
 
+    @classmethod
+    def of_checked(
+        cls,
+        times: Tensor,
+        values: Tensor,
+        names: Sequence[str] | None = None,
+        states: Sequence[str] | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> Paths:
+        """Return fully observed paths whose times and values were checked before, and are not looked at again.
+
+        For whoever made the values, and for values on a disk: a look at all of them would read them all.
+
+        Parameters
+        ----------
+        times
+            ``(T,)`` or ``(n, T)``, float64, on the CPU.
+        values
+            ``(n, T, d)``, floating or int64.
+        names, states, info
+            As for :class:`Paths`.
+
+        Examples
+        --------
+        >>> Paths.of_checked(torch.tensor([0.0, 1.0], dtype=torch.float64), torch.zeros(5, 2, 1))
+        Paths(5 paths, 2 times from 0 to 1, 1 features)
+        """
+        paths = cls.__new__(cls)
+        half = values.dtype in (torch.float16, torch.bfloat16)
+        paths._times, paths._values = times, values.to(torch.float32) if half else values
+        paths._lengths = _check_lengths(times, values, None)
+        paths._mask = paths._labels = None
+        paths._names = None if names is None else check_names(names, values.shape[2])
+        paths._states = None if states is None else check_names(states, len(states))
+        paths._info = dict(info or {})
+        return paths
+
     @property
     def times(self) -> Tensor:
         """Times, ``(T,)`` shared or ``(n, T)`` of each path's own, float64, on the CPU."""

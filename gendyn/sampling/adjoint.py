@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gendyn.sampling.process import Process
-from gendyn.sampling.runner import Run, Segment, State, check_state, value_of
+from gendyn.sampling.runner import Run, Segment, State, value_of
 from gendyn.sampling.tiles import STEPS
 
 __all__ = ["checkpointed_outputs", "gradient_bytes", "parameters_of", "reversible_outputs"]
@@ -119,11 +119,15 @@ def checkpointed_outputs(run: Run, tick: Callable[[int], Any]) -> Iterator[Tenso
         found = checkpoint(through, *parts, use_reentrant=False, preserve_rng_state=False)
         size = len(parts)
         state = tuple(found[-size:]) if run.forth is not None else found[-1]
-        count = sum(s.steps for s in piece)
-        done += count
-        tick(count)
-        check_state(value_of(state), run.time_after(piece[-1]), done, run.method.name)
-        yield from found[:-size]
+        outputs = iter(found[:-size])
+        for segment in piece:
+            done += segment.steps
+            tick(segment.steps)
+            if segment.last:
+                value = next(outputs)
+                run.check(value, segment, done)
+                yield value
+        run.check(state, piece[-1], done)
 
 
 def reversible_outputs(run: Run, parameters: tuple[Tensor, ...], tick: Callable[[int], Any]) -> tuple[Tensor, ...]:
@@ -143,7 +147,7 @@ class _Reversible(torch.autograd.Function):
             done += segment.steps
             tick(segment.steps)
             if segment.last:
-                check_state(value_of(state), run.time_after(segment), done, run.method.name)
+                run.check(state, segment, done)
                 outputs.append(value_of(state))
         ctx.run, ctx.parameters, ctx.end = run, parameters, state
         ctx.save_for_backward(*outputs)
@@ -181,10 +185,10 @@ class _Reversible(torch.autograd.Function):
                 adjoint[0] = adjoint[0] + gradients[segment.interval]
                 if not carried:
                     state = (outputs[segment.interval],)
-            times, h = run.steps(segment.interval)
+            times, h = run.steps(segment)
             increments, areas = run.increments(segment)
             for k in reversed(range(segment.steps)):
-                t, dw = times[segment.first + k], increments[k]
+                t, dw = times[k], increments[k]
                 with torch.no_grad():
                     if carried:
                         before = method.back(run.process, t, h, state, dw)
@@ -199,6 +203,6 @@ class _Reversible(torch.autograd.Function):
                 adjoint = pull(step, before)
                 state = before
         if carried:
-            times, _ = run.steps(0)
+            times, _ = run.steps(Segment(0, 0, 1, False))
             adjoint = pull(lambda leaves: method.begin(run.process, times[0], leaves[0]), [run.x0])
         return (None, None, adjoint[0], *collected)

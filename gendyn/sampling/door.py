@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Snapshots
-from gendyn.data.checks import as_tensor, check_finite
+from gendyn.data.checks import as_tensor, check_finite, exact_times
 from gendyn.sampling.adaptive import Adaptive
 from gendyn.sampling.brownian_tree import BrownianTree
 from gendyn.sampling.noise import BrownianStream, Noise
@@ -50,7 +50,7 @@ def start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: 
     if isinstance(x0, Snapshots):
         if len(x0) != 1:
             raise ValueError(f"x0 must be a population at one time; got {len(x0)} times: pick one with snapshots.at(t)")
-        start, first = float(x0.times[0]), float(torch.as_tensor(times, dtype=torch.float64).reshape(-1)[0])
+        start, first = float(x0.times[0]), float(exact_times(times).reshape(-1)[0])
         if abs(start - first) > 1e-6 * max(1.0, abs(start)):
             raise ValueError(f"x0 was measured at time {start:g}, but times start at {first:g}; make them equal")
         x0 = x0.samples[0]
@@ -67,7 +67,7 @@ def start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: 
 
 def output_times(times: Any, batch: int, process: Process) -> Tensor:
     """Return the output times ``(T,)`` or ``(B, T)``, float64."""
-    grid = as_tensor(times, "times").to(torch.float64)
+    grid = exact_times(times)
     if grid.ndim not in (1, 2) or grid.shape[-1] < 2:
         raise ValueError(f"times must have shape (T,) or (B, T) with T at least 2; got {tuple(grid.shape)}")
     if grid.ndim == 2 and len(grid) != batch:

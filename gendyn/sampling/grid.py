@@ -15,9 +15,11 @@ import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["Interval", "StepGrid"]
@@ -54,6 +56,11 @@ class StepGrid:
     substeps
         steps per output interval. Exactly one of the two.
 
+    Attributes
+    ----------
+    counts, offsets
+        Steps of each output interval, and steps before each (and in all).
+
     Examples
     --------
     >>> [len(interval) for interval in StepGrid(torch.tensor([0.0, 1.0, 1.5]), step=0.5)]
@@ -62,14 +69,22 @@ class StepGrid:
 
     def __init__(self, times: Tensor, *, step: float | None = None, substeps: int | None = None) -> None:
         self.times = times.to(torch.float64)
-        gaps = self.times.diff(dim=-1).abs()
-        longest = (gaps if gaps.ndim == 1 else gaps.max(0).values).tolist()
+        # Shared times in plain numbers too: one small tensor for every interval would cost more than its steps.
+        self._shared: list[float] | None = self.times.tolist() if self.times.ndim == 1 else None
+        if self._shared is not None:
+            longest = [abs(end - start) for start, end in pairwise(self._shared)]
+        else:
+            longest = self.times.diff(dim=-1).abs().max(0).values.tolist()
         if substeps is not None:
-            self.counts = [substeps for _ in longest]
+            self._set_counts([substeps for _ in longest])
         elif step is not None:
-            self.counts = [max(1, math.ceil(gap / step - 1e-6)) for gap in longest]
+            self._set_counts([max(1, math.ceil(gap / step - 1e-6)) for gap in longest])
         else:
             raise ValueError("a grid needs step or substeps")
+
+    def _set_counts(self, counts: list[int]) -> None:
+        self.counts = counts
+        self.offsets = list(accumulate(counts, initial=0))
 
     def rows(self, start: int, stop: int) -> StepGrid:
         """Return the grid of some paths, with the steps that the whole batch takes; shared times are those of all."""
@@ -82,41 +97,53 @@ class StepGrid:
     def with_counts(self, counts: Sequence[int]) -> StepGrid:
         """Return the same output times with other numbers of steps between them."""
         changed = copy(self)
-        changed.counts = list(counts)
+        changed._set_counts(list(counts))
         return changed
 
     @property
     def n_steps(self) -> int:
         """Steps in all."""
-        return sum(self.counts)
+        return self.offsets[-1]
 
-    @property
-    def offsets(self) -> list[int]:
-        """Number of steps before each output interval."""
-        return list(accumulate(self.counts, initial=0))
+    def starts(self) -> Tensor | None:
+        """Return the time at which each step begins, ``(n_steps,)``; ``None`` where every path has its own times."""
+        if self._shared is None:
+            return None
+        parts = [
+            a + (b - a) * (np.arange(n) / n) for (a, b), n in zip(pairwise(self._shared), self.counts, strict=True)
+        ]
+        return torch.from_numpy(np.concatenate(parts))
+
+    def roots(self) -> NDArray[np.float64] | None:
+        """Return the square root of the length of each step, ``(n_steps,)``; ``None`` where paths have own times."""
+        if self._shared is None:
+            return None
+        roots = [math.sqrt(abs(b - a) / n) for (a, b), n in zip(pairwise(self._shared), self.counts, strict=True)]
+        return np.repeat(roots, self.counts)
 
     def length(self, interval: int, like: Tensor) -> float | Tensor:
         """Return the length of an output interval: a number, or ``(B, 1)`` where every path has its own times."""
-        gap = self.times[..., interval + 1] - self.times[..., interval]
-        return float(gap) if gap.ndim == 0 else gap[:, None].to(like)
+        if self._shared is not None:
+            return self._shared[interval + 1] - self._shared[interval]
+        return (self.times[:, interval + 1] - self.times[:, interval])[:, None].to(like)
 
     def root(self, interval: int, like: Tensor) -> float | Tensor:
         """Return the square root of the length of a step in an output interval."""
         step = self.length(interval, like)
-        return (
-            (abs(step) / self.counts[interval]) ** 0.5
-            if isinstance(step, float)
-            else (step / self.counts[interval]).sqrt()
-        )
+        if isinstance(step, float):
+            return math.sqrt(abs(step) / self.counts[interval])
+        return (step / self.counts[interval]).sqrt()
 
     def __iter__(self) -> Iterator[Interval]:
         return map(self.interval, range(len(self.counts)))
 
     def interval(self, k: int) -> Interval:
         """Return the steps from one output time to the next."""
-        count, start, end = self.counts[k], self.times[..., k], self.times[..., k + 1]
-        fractions = torch.arange(count + 1, dtype=torch.float64, device=self.times.device) / count
-        if self.times.ndim == 1:
-            return Interval(start + (end - start) * fractions, float(end - start) / count)
-        spread = start + (end - start) * fractions[:, None]
-        return Interval(spread[:, :, None], ((end - start) / count)[:, None])
+        count = self.counts[k]
+        fractions = np.arange(count + 1) / count
+        if self._shared is not None:
+            start, end = self._shared[k], self._shared[k + 1]
+            return Interval(torch.from_numpy(start + (end - start) * fractions), (end - start) / count)
+        first, last = self.times[:, k], self.times[:, k + 1]
+        spread = first + (last - first) * torch.from_numpy(fractions).to(self.times)[:, None]
+        return Interval(spread[:, :, None], ((last - first) / count)[:, None])

@@ -112,21 +112,35 @@ class BrownianStream:
         )
 
 
+_DEVIATIONS = (1.0, 12**-0.5)
+"""Standard deviations of increment and area over a step of length 1."""
+
+
 class _Stream:
     def __init__(self, tiles: list[Tiles], grid: StepGrid, like: Tensor) -> None:
         self._tiles = tiles
         self._grid = grid
         self._like = like
+        self._roots = grid.roots()
         self._held: tuple[int, list[Tensor]] = (-1, [])
 
     def increments(self, interval: int, first: int, count: int) -> Increments:
-        start = self._grid.offsets[interval] + first
-        block, at = divmod(start, STEPS)
+        block, at = divmod(self._grid.offsets[interval] + first, STEPS)
         if self._held[0] != block:
-            length = min(STEPS, self._grid.n_steps - block * STEPS)
-            self._held = block, [tiles.draw((block,), length) for tiles in self._tiles]
-        root = self._grid.root(interval, self._like)
-        w = self._held[1][0][at : at + count] * root
-        if len(self._tiles) == 1:
-            return w, None
-        return w, self._held[1][1][at : at + count] * (root * 12**-0.5)
+            drawn = [self._draw(tiles, unit, block) for tiles, unit in zip(self._tiles, _DEVIATIONS, strict=False)]
+            self._held = block, drawn
+        parts = [z if count == len(z) else z[at : at + count] for z in self._held[1]]
+        if self._roots is None:
+            root = self._grid.root(interval, self._like)
+            parts = [z * (root * unit) for z, unit in zip(parts, _DEVIATIONS, strict=False)]
+        return parts[0], parts[1] if len(parts) == 2 else None
+
+    def _draw(self, tiles: Tiles, unit: float, block: int) -> Tensor:
+        """Return a block of steps; to scale, where times are shared."""
+        start, end = block * STEPS, min((block + 1) * STEPS, self._grid.n_steps)
+        if self._roots is None:
+            return tiles.draw((block,), end - start)
+        scales = self._roots[start:end] * unit
+        if (scales == scales[0]).all():
+            return tiles.draw((block,), end - start, scale=float(scales[0]))
+        return tiles.draw((block,), end - start) * torch.from_numpy(scales).to(self._like)[:, None, None]

@@ -83,7 +83,8 @@ class Plan:
         method = self.method
         if isinstance(method, DormandPrince):
             outcome = method.run(self.process, x0, self.grid, advance=lambda k: tick(1))
-            check_state(outcome.values[-1], float(self.grid[-1]), outcome.steps, method.name)
+            for t, value in zip(self.grid.tolist(), outcome.values, strict=True):
+                check_state(value, t, outcome.steps, method.name)
             cost = Cost(outcome.steps, outcome.drift_evaluations, 0, outcome.rejected)
             return self._stack(x0, list(outcome.values[1:])), cost
         if isinstance(method, Adaptive):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gendyn.data.checks import all_finite
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.jumps.jump_times import JumpTimes
 from gendyn.sampling.noise import Driver
@@ -66,7 +67,9 @@ class Run:
     jumps: JumpTimes | None = None
 
     def __post_init__(self) -> None:
-        self._held: tuple[int, tuple[Tensor, ...], float | Tensor] | None = None
+        starts = self.grid.starts()
+        self._starts = None if starts is None else starts.to(self.x0)
+        self._held: tuple[int, Tensor, Tensor] | None = None
         self.forth = getattr(self.method, "forth", None)
 
     def segments(self) -> Iterator[Segment]:
@@ -84,16 +87,20 @@ class Run:
         """Return the state at the first time."""
         if self.forth is None:
             return self.x0
-        times, _ = self.steps(0)
+        times, _ = self.steps(Segment(0, 0, 1, False))
         return self.method.begin(self.process, times[0], self.x0)  # type: ignore[attr-defined]
 
-    def steps(self, interval: int) -> tuple[tuple[Tensor, ...], float | Tensor]:
-        """Return the start of each step of an interval, and their length."""
-        if self._held is None or self._held[0] != interval:
-            found = self.grid.interval(interval)
-            h = found.step if isinstance(found.step, float) else found.step.to(self.x0)
-            self._held = interval, found.times.to(self.x0).unbind(0), h
-        return self._held[1], self._held[2]
+    def steps(self, segment: Segment) -> tuple[tuple[Tensor, ...], float | Tensor]:
+        """Return the start of each step of a segment, and their length."""
+        k, first = segment.interval, segment.first
+        if self._starts is not None:
+            first += self.grid.offsets[k]
+            h = self.grid.length(k, self.x0) / self.grid.counts[k]
+            return self._starts[first : first + segment.steps].unbind(0), h
+        if self._held is None or self._held[0] != k:
+            found = self.grid.interval(k)
+            self._held = k, found.times.to(self.x0), torch.as_tensor(found.step).to(self.x0)
+        return self._held[1][first : first + segment.steps].unbind(0), self._held[2]
 
     def increments(self, segment: Segment) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
         """Return increments and areas of each step of a segment."""
@@ -105,18 +112,18 @@ class Run:
 
     def advance(self, state: State, segment: Segment) -> State:
         """Return the state after a segment."""
-        times, h = self.steps(segment.interval)
-        increments, areas = self.increments(segment)
-        process, first = self.process, segment.first
+        times, h = self.steps(segment)
+        process, (increments, areas) = self.process, self.increments(segment)
         if self.forth is not None:
-            for k in range(segment.steps):
-                state = self.forth(process, times[first + k], h, state, increments[k])
+            for t, dw in zip(times, increments, strict=True):
+                state = self.forth(process, t, h, state, dw)
             return state
         step = self.method.step
         if self.jumps is not None:
-            step = self.jumps.interrupted(step, self.grid.offsets[segment.interval] + first, segment.steps)
-        for k in range(segment.steps):
-            state = step(process, times[first + k], h, state, increments[k], areas[k])
+            first = self.grid.offsets[segment.interval] + segment.first
+            step = self.jumps.interrupted(step, first, segment.steps)
+        for t, dw, area in zip(times, increments, areas, strict=True):
+            state = step(process, t, h, state, dw, area)
         return state
 
     def outputs(self, tick: Callable[[int], Any]) -> Iterator[Tensor]:
@@ -127,14 +134,18 @@ class Run:
             done += segment.steps
             if done - looked >= _CHECK_EVERY or segment.last:
                 looked = done
-                check_state(value_of(state), self.time_after(segment), done, self.method.name)
+                self.check(state, segment, done)
             tick(segment.steps)
             if segment.last:
                 yield value_of(state)
 
-    def time_after(self, segment: Segment) -> float:
-        """Return the time at which a segment ends (the latest, of times of each path's own)."""
-        return float(self.grid.interval(segment.interval).times[segment.first + segment.steps].max())
+    def check(self, state: State, segment: Segment, done: int) -> None:
+        """Say so if the state after a segment, ``done`` steps in all, is not finite."""
+        x = value_of(state)
+        if not all_finite(x):
+            # The latest, of times of each path's own.
+            t = float(self.grid.interval(segment.interval).times[segment.first + segment.steps].max())
+            check_state(x, t, done, self.method.name)
 
 
 def value_of(state: State) -> Tensor:
@@ -151,12 +162,9 @@ def check_state(x: Tensor, t: float, step: int, name: str) -> None:
     FloatingPointError
         If they did.
     """
-    # The sum is finite only if every entry is (or the entries are beyond use).
-    if bool(torch.isfinite(x.detach().sum())):
+    if all_finite(x):
         return
     finite = torch.isfinite(x.detach()).all(1)
-    if bool(finite.all()):
-        return
     raise FloatingPointError(
         f"the state is not finite any more in {int((~finite).sum())} of {len(x)} paths by t={t:.6g} (step {step}, "
         f"solver {name}); take a smaller step, or look at drift and diffusion there"

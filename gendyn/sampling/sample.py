@@ -9,7 +9,7 @@ The loop itself is in :mod:`gendyn.sampling.runner`, and knows neither models no
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gendyn.data import Paths, Snapshots
-from gendyn.data.checks import as_tensor
+from gendyn.data.checks import exact_times
 from gendyn.data.storage import PathsWriter
 from gendyn.randomness import Seed, as_seed
 from gendyn.sampling.door import Gradient, check_options, output_times, start_states
@@ -168,14 +168,14 @@ def sample(
     total = plan.n_steps
     with (
         torch.no_grad() if gradient == "none" else contextlib.nullcontext(),
-        tqdm(total=total * len(starts), disable=not progress, desc="sample", unit="step", mininterval=0.5) as bar,
+        _bar(progress, total * len(starts), "step") as tick,
     ):
         parts: Iterable[tuple[Tensor, Cost]]
         if n_jobs == 1:
-            parts = (plan.run(states[s : s + rows], s, bar.update) for s in starts)
+            parts = (plan.run(states[s : s + rows], s, tick) for s in starts)
         else:
             jobs = (joblib.delayed(plan.run_alone)(states[s : s + rows], s) for s in starts)
-            parts = _ticking(joblib.Parallel(n_jobs=n_jobs, return_as="generator")(jobs), bar.update, total)
+            parts = _ticking(joblib.Parallel(n_jobs=n_jobs, return_as="generator")(jobs), tick, total)
         cost, values = Cost(), []
         if to is not None:
             with PathsWriter(to, kept, (len(states), kept.shape[-1], states.shape[1]), states.dtype, names) as writer:
@@ -188,7 +188,17 @@ def sample(
             values.append(part)
             cost = cost.most(spent)
     whole = values[0] if len(values) == 1 else torch.cat(values)
-    return Paths(kept, whole, names=names, info=plan.info(cost))
+    return Paths.of_checked(kept, whole, names, info=plan.info(cost))
+
+
+@contextlib.contextmanager
+def _bar(show: bool, total: int, unit: str) -> Iterator[Callable[[int], Any]]:
+    """Give what is told of progress: a bar on stderr, or nobody."""
+    if not show:
+        yield lambda count: None
+        return
+    with tqdm(total=total, desc="sample", unit=unit, mininterval=0.5) as bar:
+        yield bar.update
 
 
 def _check_jumps(solver: Any, given: dict[str, Any]) -> None:
@@ -215,7 +225,7 @@ def _sample_jumps(
 ) -> Paths:
     """Simulate a jump process; the same door, chunks and file as for diffusions."""
     check_options("none", save, chunk, to, n_jobs)
-    states, grid = check_states(process, x0), as_tensor(times, "times").to(torch.float64)
+    states, grid = check_states(process, x0), exact_times(times)
     rows = (
         _chunk_rows(chunk, len(states), n_jobs) if chunk is not None or to is not None or n_jobs != 1 else len(states)
     )
@@ -226,7 +236,7 @@ def _sample_jumps(
     ]
     labels = getattr(process, "states", None)
     kept = grid if save == "times" else grid[..., -1:]
-    with tqdm(total=len(states), disable=not progress, desc="sample", unit="path") as bar:
+    with _bar(progress, len(states), "path") as tick:
         if n_jobs == 1:
             parts: Iterable[tuple[Tensor, dict[str, Any]]] = (_jump_chunk(*task) for task in tasks)
         else:
@@ -241,7 +251,7 @@ def _sample_jumps(
             for part, spent in parts:
                 part = part[:, -1:] if save == "final" else part
                 info = _joined(info, spent)
-                bar.update(len(part))
+                tick(len(part))
                 if writer is not None:
                     writer.append(part)
                     writer.info = info

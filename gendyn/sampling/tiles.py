@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gendyn.randomness import derive_seed
+from gendyn.randomness import derive_seed, extend_seed
 
 __all__ = ["ROWS", "STEPS", "Rng", "Tiles", "check_source"]
 
@@ -76,53 +76,67 @@ class Tiles:
             raise ValueError(f"first_row must be a multiple of {ROWS}; got {first_row}")
         self._rows = n_rows
         self._columns = n_columns
-        self._blocks = range(first_row // ROWS, -(-(first_row + n_rows) // ROWS))
         self._like = like
         # Drawn on the CPU, so that every device sees the same numbers; half precision is rounded from single.
         drawn = like.dtype if dtype is None else dtype
         self._dtype = drawn if drawn in (torch.float32, torch.float64) else torch.float32
-        fill = _torch_filler if rng == "torch" else _philox_filler
-        self._fill = fill(key, purpose, self._dtype)
+        self._tiles: list[Tensor] = []
+        filler = _torch_filler if rng == "torch" else _philox_filler
+        self._fill = filler(key, purpose, range(first_row // ROWS, -(-(first_row + n_rows) // ROWS)))
 
-    def draw(
-        self, labels: tuple[int | str, ...], *leading: int, law: Literal["normal", "uniform"] = "normal"
-    ) -> Tensor:
-        """Return numbers ``(*leading, n_rows, n_columns)`` of the tile that the labels name."""
+    def draw(self, labels: tuple[int | str, ...], *leading: int, law: Law = "normal", scale: float = 1.0) -> Tensor:
+        """Return numbers ``(*leading, n_rows, n_columns)`` of the tile that the labels name, times a scale."""
         shape = (*leading, ROWS, self._columns)
-        tiles = [self._fill(block, labels, shape, law) for block in self._blocks]
-        whole = tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=-2)
-        return whole[..., : self._rows, :].to(self._like)
+        if not self._tiles or self._tiles[0].shape != shape:
+            self._tiles = [torch.empty(shape, dtype=self._dtype) for _ in range(-(-self._rows // ROWS))]
+        scaled = law == "normal" and self._dtype == self._like.dtype
+        self._fill(self._tiles, labels, law, scale if scaled else 1.0)
+        whole = torch.cat(self._tiles, dim=-2)
+        if self._rows % ROWS:
+            whole = whole[..., : self._rows, :]
+        whole = whole.to(self._like)
+        return whole if scaled or scale == 1.0 else whole * scale
 
 
-Filler = Callable[[int, tuple[Any, ...], tuple[int, ...], Law], Tensor]
+Filler = Callable[[list[Tensor], tuple[Any, ...], Law, float], None]
+"""Fills a tile for each block of rows; normals are scaled while they are drawn, which saves a pass over them."""
 
 
-def _torch_filler(key: int, purpose: str, dtype: torch.dtype) -> Filler:
+def _torch_filler(key: int, purpose: str, blocks: range) -> Filler:
     generator = torch.Generator()
+    keys = [derive_seed(key, purpose, block) for block in blocks]
 
-    def fill(block: int, labels: tuple[int | str, ...], shape: tuple[int, ...], law: Law) -> Tensor:
-        seed = derive_seed(key, purpose, block, *labels)
-        generator.manual_seed((seed ^ (seed >> 32)) & 0xFFFFFFFF)
-        return (torch.randn if law == "normal" else torch.rand)(shape, generator=generator, dtype=dtype)
+    def fill(tiles: list[Tensor], labels: tuple[int | str, ...], law: Law, scale: float) -> None:
+        for key, tile in zip(keys, tiles, strict=True):
+            seed = extend_seed(key, *labels)
+            generator.manual_seed((seed ^ (seed >> 32)) & 0xFFFFFFFF)
+            if law == "normal":
+                tile.normal_(0.0, scale, generator=generator)
+            else:
+                tile.uniform_(generator=generator)
 
     return fill
 
 
-def _philox_filler(key: int, purpose: str, dtype: torch.dtype) -> Filler:
+def _philox_filler(key: int, purpose: str, blocks: range) -> Filler:
     bits = np.random.Philox(key=zlib.crc32(purpose.encode()) << 64 | key & _WORD)
     generator = np.random.Generator(bits)
     state: Any = bits.state
-    kind: Any = np.float32 if dtype == torch.float32 else np.float64
 
-    def fill(block: int, labels: tuple[int, ...], shape: tuple[int, ...], law: Law) -> Tensor:
+    def fill(tiles: list[Tensor], labels: tuple[int, ...], law: Law, scale: float) -> None:
         # The lowest word counts within the tile. Labels beyond the first (a tree's depth and block) share a word.
         first, depth, part = (*labels, 0, 0)[:3]
-        state["state"]["counter"][:] = (0, block, first & _WORD, depth << 56 | part)
-        state["buffer_pos"] = 4
-        state["has_uint32"] = 0
-        bits.state = state
-        drawn = generator.standard_normal if law == "normal" else generator.random
-        return torch.from_numpy(drawn(shape, dtype=kind))
+        for block, tile in zip(blocks, tiles, strict=True):
+            state["state"]["counter"][:] = (0, block, first & _WORD, depth << 56 | part)
+            state["buffer_pos"] = 4
+            state["has_uint32"] = 0
+            bits.state = state
+            array = tile.numpy()
+            if law == "normal":
+                generator.standard_normal(dtype=array.dtype, out=array)
+                tile *= scale
+            else:
+                generator.random(dtype=array.dtype, out=array)
 
     return fill
 

@@ -102,6 +102,25 @@ def test_rows_are_their_own(source):
     assert not torch.equal(whole, other)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steps_of_other_lengths_have_the_same_normals(dtype):
+    # Equal steps are drawn to scale, unequal ones are scaled afterwards, those of each path's own one by one.
+    like = torch.zeros(1, dtype=dtype)
+    grids = [
+        StepGrid(torch.tensor([0.0, 2.0]), substeps=8),
+        StepGrid(torch.tensor([0.0, 0.5, 3.0]), substeps=4),
+        StepGrid(torch.tensor([0.0, 0.5, 3.0]).expand(300, 3), substeps=4),
+    ]
+    even, uneven, own = (BrownianStream().start(0, grid, (300, 2), 0, like, True) for grid in grids)
+    for k in range(2):
+        root = grids[1].root(k, like)
+        for a, b, c in zip(
+            even.increments(0, 4 * k, 4), uneven.increments(k, 0, 4), own.increments(k, 0, 4), strict=True
+        ):
+            torch.testing.assert_close(a / 0.5 * root, b)
+            torch.testing.assert_close(b, c)
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_any_part_can_be_had_again(source):
     grid = StepGrid(torch.tensor([0.0, 1.0, 2.0]), substeps=64)

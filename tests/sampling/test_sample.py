@@ -209,6 +209,19 @@ def test_dtype_follows_the_start(dtype):
     assert sample(OrnsteinUhlenbeck(), torch.zeros(3, 1), [0.0, 1.0], step=0.1, dtype=dtype).dtype == dtype
 
 
+def test_half_precision_goes_in_and_single_comes_out():
+    assert (
+        sample(OrnsteinUhlenbeck(), torch.zeros(3, 1, dtype=torch.bfloat16), [0.0, 1.0], step=0.1).dtype
+        == torch.float32
+    )
+
+
+def test_times_in_single_precision_mean_what_they_say():
+    paths = sample(PENDULUM, START, torch.linspace(0, 1, 11), step=0.1)
+    assert paths.times[1] == 0.1
+    assert len(paths.snapshot(0.3).samples[0]) == 2
+
+
 def test_the_cost_is_counted():
     calls = []
     process = ODE(lambda t, x: calls.append(len(x)) or -x, 1)

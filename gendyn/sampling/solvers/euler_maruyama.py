@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gendyn.sampling.process import Calculus, NoiseType, Process
-from gendyn.sampling.solvers.solver import add_scaled, apply_noise, coefficients
+from gendyn.sampling.solvers.solver import add_scaled, advance, coefficients
 
 __all__ = ["EulerMaruyama"]
 
@@ -42,5 +42,4 @@ class EulerMaruyama:
     ) -> Tensor:
         """Return the state after one step."""
         f, g = coefficients(process, t, x)
-        moved = add_scaled(x, f, h)
-        return moved if dw is None else apply_noise(moved, g, dw, process.noise_type)
+        return add_scaled(x, f, h) if dw is None else advance(x, f, h, g, dw, process.noise_type)

@@ -17,6 +17,7 @@ from gendyn.sampling.process import Calculus, NoiseType, Process
 __all__ = [
     "Solver",
     "add_scaled",
+    "advance",
     "apply_noise",
     "coefficients",
     "combine",
@@ -91,6 +92,15 @@ def apply_noise(x: Tensor, g: Tensor, dw: Tensor, noise_type: NoiseType) -> Tens
     if g.ndim == 2:
         return torch.addmm(x, dw, g.T)
     return torch.baddbmm(x[:, :, None], g, dw[:, :, None])[:, :, 0]
+
+
+def advance(x: Tensor, f: Tensor, h: float | Tensor, g: Tensor, dw: Tensor, noise_type: NoiseType) -> Tensor:
+    """Return ``x + f h + g dw``."""
+    if noise_type not in ("diagonal", "scalar"):
+        return apply_noise(add_scaled(x, f, h), g, dw, noise_type)
+    moved = x.addcmul(g, dw)
+    # In place, which no gradient minds: what was just made is nobody's yet.
+    return moved.add_(f, alpha=h) if isinstance(h, float) else moved.addcmul_(f, h)
 
 
 def coefficients(process: Process, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
