@@ -1,6 +1,9 @@
 """The evaluation core: every number with its floor and its interval."""
 
+from gendyn.evaluation.attractor import free_run, state_space_divergence, state_space_divergence_value
 from gendyn.evaluation.baselines import Prediction, mean_shift, neighbours, ot_interpolant, training_free_rows, union
+from gendyn.evaluation.calibration import coverage, pit, pit_histogram, rank_histogram
+from gendyn.evaluation.dictionary import fourier, legendre, monomials, radial
 from gendyn.evaluation.distances import (
     energy_distance,
     energy_value,
@@ -12,30 +15,100 @@ from gendyn.evaluation.distances import (
     wasserstein_value,
 )
 from gendyn.evaluation.holdout import leave_one_out
+from gendyn.evaluation.koopman import KoopmanModes, residual_dmd, successors
+from gendyn.evaluation.lyapunov import (
+    LyapunovSpectrum,
+    NeighbourDivergence,
+    kaplan_yorke_dimension,
+    lyapunov_spectrum,
+    rosenstein,
+)
 from gendyn.evaluation.metric import MetricResult
+from gendyn.evaluation.ordinal import (
+    OrdinalStatistics,
+    complexity_limits,
+    entropy_complexity,
+    natural_time,
+    ordinal_counts,
+    ordinal_patterns,
+    ordinal_statistics,
+    sampling_lags,
+)
+from gendyn.evaluation.ordinal_distance import ordinal_distance, ordinal_distance_value
+from gendyn.evaluation.power_spectrum import power_spectrum, power_spectrum_distance, power_spectrum_distance_value
 from gendyn.evaluation.report import METRICS, LeaveOneOutReport, Report, evaluate
+from gendyn.evaluation.scores import (
+    crps,
+    crps_gaussian,
+    crps_scores,
+    energy_score,
+    energy_scores,
+    score_difference,
+    variogram_score,
+    variogram_scores,
+)
 from gendyn.evaluation.selection import InnerHoldOut
 
 __all__ = [
     "METRICS",
     "InnerHoldOut",
+    "KoopmanModes",
     "LeaveOneOutReport",
+    "LyapunovSpectrum",
     "MetricResult",
+    "NeighbourDivergence",
+    "OrdinalStatistics",
     "Prediction",
     "Report",
+    "complexity_limits",
+    "coverage",
+    "crps",
+    "crps_gaussian",
+    "crps_scores",
     "energy_distance",
+    "energy_score",
+    "energy_scores",
     "energy_value",
+    "entropy_complexity",
     "evaluate",
+    "fourier",
+    "free_run",
+    "kaplan_yorke_dimension",
     "leave_one_out",
+    "legendre",
+    "lyapunov_spectrum",
     "mean_shift",
     "mmd",
     "mmd_value",
+    "monomials",
+    "natural_time",
     "neighbours",
+    "ordinal_counts",
+    "ordinal_distance",
+    "ordinal_distance_value",
+    "ordinal_patterns",
+    "ordinal_statistics",
     "ot_interpolant",
+    "pit",
+    "pit_histogram",
+    "power_spectrum",
+    "power_spectrum_distance",
+    "power_spectrum_distance_value",
+    "radial",
+    "rank_histogram",
+    "residual_dmd",
+    "rosenstein",
+    "sampling_lags",
+    "score_difference",
     "sliced_wasserstein",
     "sliced_wasserstein_value",
+    "state_space_divergence",
+    "state_space_divergence_value",
+    "successors",
     "training_free_rows",
     "union",
+    "variogram_score",
+    "variogram_scores",
     "wasserstein",
     "wasserstein_value",
 ]

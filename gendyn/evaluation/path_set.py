@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -107,6 +107,9 @@ class PathSet:
         return self.take(rng.integers(0, len(self), size))
 
 
+Set = TypeVar("Set", bound=PathSet)
+
+
 def path_sets(
     real: Paths | Tensor | Array,
     generated: Paths | Tensor | Array,
@@ -191,7 +194,7 @@ def path_sets(
     return one, replace(two, names=one.names)
 
 
-def drop_constant(real: PathSet, generated: PathSet, metric: str) -> tuple[PathSet, PathSet]:
+def drop_constant(real: Set, generated: Set, metric: str) -> tuple[Set, Set]:
     """Leave out channels that are constant in the real set, with a warning that names them.
 
     Raises
@@ -220,9 +223,7 @@ def drop_constant(real: PathSet, generated: PathSet, metric: str) -> tuple[PathS
     return real.channels(varies), generated.channels(varies)
 
 
-def rescale(
-    real: PathSet, generated: PathSet, scale: Scale, train: Paths | Array | None = None
-) -> tuple[PathSet, PathSet]:
+def rescale(real: Set, generated: Set, scale: Scale, train: Paths | Array | None = None) -> tuple[Set, Set]:
     """Put both sets on one scale, whose statistics come from real paths only.
 
     Parameters
@@ -248,7 +249,7 @@ def rescale(
     """
     if scale is None:
         return real, generated
-    source = real if train is None else _path_set(train, "train", "the scale", "raise")
+    source: PathSet = real if train is None else _path_set(train, "train", "the scale", "raise")
     flat = source.values.reshape(-1, source.dim)
     if isinstance(scale, tuple):
         shift, width = (np.broadcast_to(np.asarray(part, dtype=np.float64), (real.dim,)) for part in scale)

@@ -1,5 +1,7 @@
 """Pictures: one function, one picture; axes in, axes out. Nothing is shown, nothing of pyplot is touched."""
 
+from gendyn.plotting.dynamics import complexity_plane, koopman_spectrum, power_spectra
+from gendyn.plotting.forecasts import coverage, rank_histogram
 from gendyn.plotting.motion import fan, trajectories, velocity
 from gendyn.plotting.page import Page, combine
 from gendyn.plotting.populations import hold_out, marginals, populations, snapshots
@@ -9,14 +11,19 @@ from gendyn.plotting.tables import distances, history, leave_one_out
 __all__ = [
     "Page",
     "combine",
+    "complexity_plane",
+    "coverage",
     "distances",
     "fan",
     "figure_of",
     "history",
     "hold_out",
+    "koopman_spectrum",
     "leave_one_out",
     "marginals",
     "populations",
+    "power_spectra",
+    "rank_histogram",
     "snapshots",
     "style",
     "trajectories",
