@@ -161,7 +161,7 @@ def state_space_divergence(
 
 
 def free_run(
-    process: Process, real: Paths | Trajectory, *, solver: str = "auto", step: float | None = None, seed: Seed = 0
+    process: Process, real: Trajectory, *, solver: str = "auto", step: float | None = None, seed: Seed = 0
 ) -> Paths:
     r"""Run a process as metrics of the long run want it: from the first real state, the start dropped.
 

@@ -129,7 +129,7 @@ def lyapunov_spectrum(
     n_exponents
         How many, from the largest; by default all d.
     jacobian
-        ``J(x) -> (B, d, d)`` of a map, ``J(t, x)`` of a process's drift; by default forward differentiation.
+        ``J(x) -> (B, d, d)`` of a map, ``J(t, x)`` of a process's drift; by default differentiation.
     seed
         Of the first tangent vectors.
 
@@ -326,11 +326,20 @@ def _push(function: Map, x: Tensor, tangent: Tensor, jacobian: Map | None) -> tu
         if matrix.shape != (*x.shape, x.shape[1]):
             raise ValueError(f"the jacobian must have shape {(*x.shape, x.shape[1])}; got {tuple(matrix.shape)}")
         return function(x), matrix @ tangent
-    # One call for all directions: each state is repeated once for each of its tangent vectors.
-    k = tangent.shape[2]
-    directions = tangent.transpose(1, 2).reshape(-1, x.shape[1])
+    b, d, k = tangent.shape
+    if k == d:
+        # All directions: a row of the Jacobian from each of d copies, by one pass backward.
+        with torch.enable_grad():
+            copies = x.repeat(d, 1).requires_grad_(True)
+            images = function(copies).reshape(d, b, d)
+            if not images.requires_grad:
+                raise ValueError("the system does not depend on its state in a differentiable way; give a jacobian")
+            rows = torch.autograd.grad(images.diagonal(dim1=0, dim2=2).sum(), copies)[0]
+        return images[0].detach(), rows.reshape(d, b, d).transpose(0, 1) @ tangent
+    # Few of them: each state is repeated once for each of its tangent vectors, and pushed forward.
+    directions = tangent.transpose(1, 2).reshape(-1, d)
     pushed = torch.func.jvp(function, (x.repeat_interleave(k, dim=0),), (directions,))
-    return pushed[0][::k], pushed[1].reshape(len(x), k, -1).transpose(1, 2)
+    return pushed[0][::k], pushed[1].reshape(b, k, d).transpose(1, 2)
 
 
 def _run(

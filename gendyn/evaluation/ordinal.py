@@ -33,6 +33,7 @@ from gendyn.evaluation.points import Array
 
 __all__ = [
     "OrdinalStatistics",
+    "check_order",
     "complexity_limits",
     "entropy_complexity",
     "natural_time",
@@ -102,7 +103,7 @@ def ordinal_patterns(order: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     >>> ordinal_patterns(3).tolist()
     [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
     """
-    _check_order(order)
+    check_order(order)
     rows = np.zeros((1, 0), dtype=np.int64)
     for size in range(1, order + 1):
         # Every pattern of the size before, after each possible first entry.
@@ -139,7 +140,7 @@ def ordinal_counts(series: Tensor | Array | Any, *, order: int = 5, lag: int = 1
     >>> ordinal_counts([4.0, 7.0, 9.0, 10.0, 6.0, 11.0, 3.0], order=3).tolist()
     [2, 0, 1, 0, 2, 0]
     """
-    _check_order(order)
+    check_order(order)
     if lag < 1 or lag != int(lag):
         raise ValueError(f"lag must be a whole number of at least 1; got {lag}")
     tensor = series.detach().cpu() if isinstance(series, Tensor) else as_tensor(series, "series")
@@ -255,7 +256,7 @@ def complexity_limits(entropy: Any, *, order: int = 5) -> tuple[Array, Array]:
     >>> largest.round(4).tolist()
     [0.0, 0.2914, 0.0]
     """
-    _check_order(order)
+    check_order(order)
     h = np.asarray(entropy, dtype=np.float64)
     if not ((h >= 0) & (h <= 1)).all():
         raise ValueError(f"entropies must lie in 0 to 1; got {float(h.min()):g} to {float(h.max()):g}")
@@ -334,7 +335,7 @@ def sampling_lags(
     >>> sampling_lags(np.sin(2 * np.pi * np.arange(10000.0) / 173))
     (13, 17, 21)
     """
-    _check_order(order)
+    check_order(order)
     if not 0 < low <= high or count < 1:
         raise ValueError(f"low and high must be positive and in order, count at least 1; got {low}, {high}, {count}")
     values = as_tensor(series, "series").detach().cpu().numpy()
@@ -355,7 +356,13 @@ def sampling_lags(
     return tuple(sorted({round(v) for v in np.linspace(first, last, count)}))
 
 
-def _check_order(order: int) -> None:
+def check_order(order: int) -> None:
+    """Refuse an order that patterns cannot have.
+
+    Examples
+    --------
+    >>> check_order(5)
+    """
     if order != int(order) or not 2 <= order <= _LARGEST_ORDER:
         raise ValueError(f"order must be a whole number from 2 to {_LARGEST_ORDER}; got {order}")
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial.distance import jensenshannon
 
 from gendyn.evaluation.metric import MetricResult
-from gendyn.evaluation.ordinal import entropy_complexity, ordinal_counts, sampling_lags
+from gendyn.evaluation.ordinal import check_order, entropy_complexity, ordinal_counts, sampling_lags
 from gendyn.evaluation.path_set import drop_constant
 from gendyn.evaluation.points import Array
 from gendyn.evaluation.trajectory import Trajectories, Trajectory, compare, trajectories
@@ -135,6 +135,7 @@ def _prepared(
     lags: Sequence[int] | None,
     on_nan: Literal["raise", "count"],
 ) -> tuple[Trajectories, Trajectories, Lags]:
+    check_order(order)
     one, two = trajectories(real, generated, metric="ordinal distance", even=True, minimum_times=order, on_nan=on_nan)
     one, two = drop_constant(one, two, "ordinal distance")
     if lags is not None:

@@ -132,12 +132,12 @@ def crps(real: Outcome, generated: Members, *, on_nan: OnNan = "raise") -> Metri
     return _result("CRPS", scores, made, began, extra)
 
 
-def energy_scores(real: Outcome, generated: Members, *, scale: Scale = None, on_nan: OnNan = "raise") -> Array:
+def energy_scores(real: Outcome, generated: Members, *, scale: Scale = "real-std", on_nan: OnNan = "raise") -> Array:
     """Return the energy score of each forecast ``(n,)``; see :func:`energy_score`.
 
     Examples
     --------
-    >>> energy_scores([[[3.0, 4.0]]], [[[[0.0, 0.0]], [[0.0, 0.0]]]]).tolist()
+    >>> energy_scores([[[3.0, 4.0]]], [[[[0.0, 0.0]], [[0.0, 0.0]]]], scale=None).tolist()
     [5.0]
     """
     return _energy_values(forecasts(real, generated, metric="the energy score", on_nan=on_nan), scale)[0]
@@ -188,14 +188,14 @@ def variogram_scores(
     *,
     order: float = 0.5,
     weights: Array | None = None,
-    scale: Scale = None,
+    scale: Scale = "real-std",
     on_nan: OnNan = "raise",
 ) -> Array:
     """Return the variogram score of each forecast ``(n,)``; see :func:`variogram_score`.
 
     Examples
     --------
-    >>> variogram_scores([[[0.0], [4.0]]], [[[[0.0], [1.0]], [[0.0], [1.0]]]]).tolist()
+    >>> variogram_scores([[[0.0], [4.0]]], [[[[0.0], [1.0]], [[0.0], [1.0]]]], scale=None).tolist()
     [2.0]
     """
     made = forecasts(real, generated, metric="the variogram score", on_nan=on_nan)
@@ -289,7 +289,8 @@ def score_difference(
         raise ValueError(f"a paired bootstrap needs at least two blocks; got {n} pairs and blocks of {block}")
     if n_bootstrap < 2:
         raise ValueError(f"n_bootstrap must be at least 2; got {n_bootstrap}")
-    rng = numpy_generator(seed, "pairs")
+    root = as_seed(seed)
+    rng = numpy_generator(root, "pairs")
     # Means of resamples are means of block sums: no resample is ever laid out.
     sums = np.convolve(gaps, np.ones(block), mode="valid")
     count = math.ceil(n / block)
@@ -306,7 +307,7 @@ def score_difference(
         n,
         n,
         min(1.0, 2 * (beyond * n_bootstrap + 1) / (n_bootstrap + 1)),
-        as_seed(seed) if isinstance(seed, int) else 0,
+        root,
         time.perf_counter() - began,
         {"block": block, "resamples": n_bootstrap},
     )
