@@ -40,6 +40,7 @@ class Converted(nn.Module):
         self.noise_dim = noise_dim(process)
         self.time_step = getattr(process, "time_step", None)
         self.jumps = jumps_of(process)
+        self.needs_diagonal = process.noise_type == "diagonal"
         self._sign = -0.5 if calculus == "stratonovich" else 0.5
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:

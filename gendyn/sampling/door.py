@@ -13,10 +13,20 @@ from gendyn.data.checks import as_tensor, check_finite, exact_times
 from gendyn.sampling.adaptive import Adaptive
 from gendyn.sampling.brownian_tree import BrownianTree
 from gendyn.sampling.noise import BrownianStream, Noise
-from gendyn.sampling.process import Process, jumps_of, refuse_jumps
+from gendyn.sampling.process import Process, check_repeatable, is_diagonal, jumps_of, refuse_jumps
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
 
-__all__ = ["Gradient", "check_options", "choose_noise", "choose_solver", "output_times", "own_step", "start_states"]
+__all__ = [
+    "Gradient",
+    "check_diagonal_noise",
+    "check_gradient",
+    "check_options",
+    "choose_noise",
+    "choose_solver",
+    "output_times",
+    "own_step",
+    "start_states",
+]
 
 Gradient = Literal["none", "backprop", "checkpoint", "reversible", "auto"]
 
@@ -56,6 +66,13 @@ def start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: 
         x0 = x0.samples[0]
     states = x0 if isinstance(x0, Tensor) else as_tensor(x0, "x0")
     if not states.is_floating_point():
+        if hasattr(x0, "dtype"):
+            warnings.warn(
+                f"x0 holds integers ({states.dtype}) and is moved as float32; give floats, or for counts that jump a "
+                "JumpProcess",
+                UserWarning,
+                stacklevel=3,
+            )
         states = states.to(torch.float32)
     states = states.to(device=device, dtype=dtype)
     states = states[None] if states.ndim == 1 else states
@@ -190,6 +207,37 @@ def _adapted(
     adaptive = Adaptive(solver, 1e-3 if rtol is None else rtol, 1e-3 if atol is None else atol)
     adaptive.check(process)
     return adaptive
+
+
+def check_gradient(process: Process, t: Tensor, states: Tensor, gradient: str) -> None:
+    """Say what keeps a gradient from being had, or from being right."""
+    if gradient == "none" and states.requires_grad and torch.is_grad_enabled():
+        warnings.warn(
+            "x0 asks for a gradient, but gradient='none' builds no graph; use gradient='backprop' or another, or "
+            "x0.detach()",
+            UserWarning,
+            stacklevel=4,
+        )
+    if gradient in ("checkpoint", "reversible", "auto"):
+        check_repeatable(process, t, states)
+
+
+def check_diagonal_noise(
+    process: Process, method: Solver | DormandPrince | Adaptive, t: Tensor, states: Tensor
+) -> None:
+    """Say whether a solver, or a conversion, rests on a diagonal diffusion that is none."""
+    step = method.method if isinstance(method, Adaptive) else method
+    asked = getattr(step, "needs_diagonal", False) or getattr(process, "needs_diagonal", False)
+    if process.noise_type != "diagonal" or states.shape[1] == 1 or not asked or is_diagonal(process, t, states):
+        return
+    found = "an entry of the diffusion, which is declared diagonal, changes with another coordinate"
+    if getattr(process, "needs_diagonal", False):
+        raise ValueError(f"{found}: converted as diagonal noise the drift would be wrong; declare noise_type 'general'")
+    if step.name == "milstein" and process.calculus == "stratonovich":
+        raise ValueError(f"{found}: 'milstein' would tend to a wrong limit; use 'heun'")
+    warnings.warn(
+        f"{found}: solver {step.name!r} has strong order 1/2 then; use a cheaper one", UserWarning, stacklevel=4
+    )
 
 
 def _default_solver(process: Process, kind: str, fixed: bool, tolerant: bool, gradient: str, source: Noise) -> str:

@@ -13,7 +13,14 @@ from gendyn.randomness import Seed, as_seed
 from gendyn.sampling.adaptive import Adaptive
 from gendyn.sampling.adjoint import checkpointed_outputs, gradient_bytes, parameters_of, reversible_outputs
 from gendyn.sampling.brownian_tree import BrownianTree
-from gendyn.sampling.door import Gradient, choose_noise, choose_solver, own_step
+from gendyn.sampling.door import (
+    Gradient,
+    check_diagonal_noise,
+    check_gradient,
+    choose_noise,
+    choose_solver,
+    own_step,
+)
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.jumps.jump_times import JumpTimes, check_interruptions
 from gendyn.sampling.noise import Noise
@@ -161,7 +168,10 @@ def make_plan(
     first = grid[..., 0].to(states.dtype).to(states.device)
     # Paths that stop to jump have times of their own, whatever the grid.
     shared = grid.ndim == 1 and jumps_of(process) is None
-    check_process(process, first if shared else first.expand(len(states))[:, None], states)
+    t = first if shared else first.expand(len(states))[:, None]
+    check_process(process, t, states)
+    check_gradient(process, t, states, gradient)
+    check_diagonal_noise(process, method, t, states)
     layout: StepGrid | None = None
     made: dict[str, Any] = {}
     if isinstance(method, Adaptive):

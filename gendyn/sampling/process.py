@@ -263,3 +263,43 @@ def _check_field(what: str, value: object, shapes: tuple[tuple[int, ...], ...], 
         raise ValueError(f"the {what} must return shape {wanted} for states {tuple(x.shape)}; got {tuple(value.shape)}")
     if value.dtype != x.dtype:
         raise ValueError(f"the {what} must return the type of the states, {x.dtype}; got {value.dtype}")
+
+
+def check_repeatable(process: Process, t: Tensor, x: Tensor) -> None:
+    """Say whether a process gives another value when it is asked again, which a step that is taken again must not.
+
+    Raises
+    ------
+    ValueError
+        If drift or diffusion do.
+    """
+    few = x.detach()[:64]
+    times = t if t.ndim == 0 else t[: len(few)]
+    with torch.no_grad():
+        for name in ("drift", "diffusion") if process.noise_type != "none" else ("drift",):
+            field: Field = getattr(process, name)
+            if not torch.equal(field(times, few), field(times, few)):
+                raise ValueError(
+                    f"the {name} gave two values at one point; gradients that take steps again (checkpoint, "
+                    "reversible) need a process without randomness of its own: switch off its dropout with eval(), or "
+                    "use gradient='backprop'"
+                )
+
+
+def is_diagonal(process: Process, t: Tensor, x: Tensor) -> bool:
+    """Return whether entries of a diagonal diffusion stay as they are when every second other coordinate moves.
+
+    A look at two rows, for the door; :func:`gendyn.sampling.check_diagonal` looks at every derivative.
+    """
+    few = x.detach()[:2]
+    times = t if t.ndim == 0 else t[: len(few)]
+    odd = torch.arange(few.shape[1], device=few.device) % 2 == 1
+    with torch.no_grad():
+        value = process.diffusion(times, few)
+        for moving in (odd, ~odd):
+            moved = process.diffusion(times, torch.where(moving, few + 0.1 * (1 + few.abs()), few))
+            gap, scale = (moved - value)[:, ~moving].abs(), value[:, ~moving].abs()
+            # Where a coordinate left the domain there is nothing to compare.
+            if bool((gap > 1e-5 * scale + 1e-12).any()):
+                return False
+    return True

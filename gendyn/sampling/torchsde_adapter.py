@@ -108,8 +108,10 @@ def from_torchsde(sde: Any, dim: int) -> Process:
     missing = [name for name in ("f", "g", "noise_type", "sde_type") if not hasattr(sde, name)]
     if missing:
         raise TypeError(f"a process of torchsde's needs {', '.join(missing)}; {type(sde).__name__} does not have it")
+    # Of the type of its parameters, if it has any.
+    like = next(iter(sde.parameters()), torch.zeros(())) if isinstance(sde, nn.Module) else torch.zeros(())
     with torch.no_grad():
-        columns = int(sde.g(torch.tensor(0.0), torch.zeros(1, dim)).shape[-1])
+        columns = int(sde.g(like.new_zeros(()), like.new_zeros(1, dim)).shape[-1])
     return _FromTorchsde(sde, dim, columns)
 
 
@@ -134,6 +136,11 @@ def sample_with_torchsde(
     levy_area
         ``"none"``, ``"space-time"``, ``"davie"`` or ``"foster"``; some of its methods need one.
 
+    Raises
+    ------
+    ValueError
+        If the process has no noise, or times or step do not fit. What torchsde refuses, it says in its own words.
+
     Examples
     --------
     >>> from gendyn.sampling import SDE
@@ -142,6 +149,13 @@ def sample_with_torchsde(
     torch.Size([5, 2, 1])
     """
     grid = torch.as_tensor(times, dtype=x0.dtype, device=x0.device)
+    if grid.ndim != 1 or len(grid) < 2 or not bool((grid.diff() > 0).all()):
+        raise ValueError(
+            "torchsde needs times shared by all paths, two or more that increase strictly; got times of shape "
+            f"{tuple(grid.shape)}, from {float(grid.reshape(-1)[0]):g} to {float(grid.reshape(-1)[-1]):g}"
+        )
+    if not step > 0:
+        raise ValueError(f"step must be positive; got {step}")
     # Twice the step beyond the end: rounding makes torchsde ask for a little more than the last time.
     path = torchsde.BrownianInterval(
         t0=float(grid[0]),

@@ -149,7 +149,8 @@ class DormandPrince:
         with torch.no_grad():
             scale = self.atol + self.rtol * x.abs()
             d0, d1 = (float((v / scale).square().mean(1).sqrt().max()) for v in (x, slope))
-            h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+            # A slope that is not finite gives no scale; the run will say so.
+            h0 = 1e-6 if d0 < 1e-5 or not 1e-5 < d1 < float("inf") else 0.01 * d0 / d1
             moved = process.drift(_time(t + sign * h0, x), x + sign * h0 * slope)
             d2 = float(((moved - slope) / scale).square().mean(1).sqrt().max()) / h0
             largest = max(d1, d2)

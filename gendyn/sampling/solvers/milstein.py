@@ -40,6 +40,7 @@ class Milstein:
     drift_evaluations = 1
     diffusion_evaluations = 2
     needs_area = False
+    needs_diagonal = True
     use = "multiplicative diagonal noise; one order better than Euler for one derivative"
 
     def step(

@@ -46,6 +46,7 @@ class SlowRK:
     drift_evaluations = 2
     diffusion_evaluations = 5
     needs_area = True
+    needs_diagonal = True
     use = "commutative Stratonovich noise to strong order 3/2"
 
     def step(

@@ -62,6 +62,7 @@ class SRI2:
     drift_evaluations = 4
     diffusion_evaluations = 4
     needs_area = True
+    needs_diagonal = True
     use = "multiplicative Ito noise to strong order 3/2"
 
     def step(
