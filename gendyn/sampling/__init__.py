@@ -4,6 +4,11 @@ from gendyn.sampling.alpha_stable import AlphaStable
 from gendyn.sampling.brownian_tree import BrownianTree, coarsen, cut, halve
 from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.dense import DenseSolution, dense
+from gendyn.sampling.fractional import (
+    fractional_covariance,
+    sample_fractional_brownian_motion,
+    sample_fractional_noise,
+)
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.guided_bridge import guided_bridge
 from gendyn.sampling.jumps import (
@@ -62,6 +67,7 @@ __all__ = [
     "dense",
     "effective_sample_size",
     "flow_log_prob",
+    "fractional_covariance",
     "from_torchsde",
     "girsanov_log_weights",
     "guided_bridge",
@@ -72,6 +78,8 @@ __all__ = [
     "resample",
     "sample",
     "sample_events",
+    "sample_fractional_brownian_motion",
+    "sample_fractional_noise",
     "sample_with_torchsde",
     "to_ito",
     "to_stratonovich",
