@@ -126,7 +126,8 @@ def choose_solver(
     tolerant = rtol is not None or atol is not None
     if solver == "auto":
         interrupted = grid.ndim == 2 or jumps_of(process) is not None
-        solver = _default_solver(process, kind, fixed or interrupted, tolerant, gradient, source)
+        default = _default_solver(process, kind, fixed or interrupted, tolerant, gradient, source)
+        solver = getattr(process, "solver", None) or default
     elif solver == "euler" and kind != "none":
         solver = "euler_maruyama"
     if solver == "dopri5":

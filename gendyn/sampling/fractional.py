@@ -41,6 +41,7 @@ from gendyn.randomness import Seed, as_seed, derive_seed
 __all__ = [
     "Kind",
     "Normalize",
+    "driver_covariance",
     "fractional_covariance",
     "noise_autocovariance",
     "noise_spectrum",
@@ -102,19 +103,35 @@ def fractional_covariance(
     >>> fractional_covariance(times[:, None], times, hurst=0.3, kind="II", normalize="raw")[0]
     tensor([0.5971, 0.4005], dtype=torch.float64)
     """
-    h, scale = _check_hurst(hurst), variance_constant(hurst, kind)
-    if normalize not in get_args(Normalize):
-        raise ValueError(f"normalize must be one of {', '.join(get_args(Normalize))}; got {normalize!r}")
-    first, second = torch.as_tensor(s, dtype=torch.float64), torch.as_tensor(t, dtype=torch.float64)
-    both = torch.minimum(first, second), torch.maximum(first, second)
-    if not bool((torch.isfinite(both[1]) & (both[0] >= 0)).all()):
-        raise ValueError("times of fractional Brownian motion must be finite and not negative")
-    unit: Tensor
+    h, norm = _check_hurst(hurst), _norm(hurst, kind, normalize)
+    first, second = _check_times(s), _check_times(t)
     if kind == "I":
-        unit = 0.5 * (first.pow(2 * h) + second.pow(2 * h) - (second - first).abs().pow(2 * h))
-    else:
-        unit = _second_kind(*both, h) / scale
-    return unit if normalize == "unit" else unit * scale
+        unit = first.pow(2 * h) + second.pow(2 * h) - (second - first).abs().pow(2 * h)
+        return 0.5 * variance_constant(h, kind) / norm**2 * unit
+    return _second_kind(torch.minimum(first, second), torch.maximum(first, second), h) / norm**2
+
+
+def driver_covariance(t: ArrayLike, s: ArrayLike, hurst: float, normalize: Normalize = "unit") -> Tensor:
+    r"""Return the covariance of kind II at ``t`` with the Brownian motion that drives it at ``s``; float64.
+
+    .. math:: \operatorname{Cov}[B^{II}(t), B(s)] = \frac{t^\alpha - (t - s \wedge t)^\alpha}{\Gamma(\alpha + 1)}
+
+    for the raw process; times broadcast.
+
+    Raises
+    ------
+    ValueError
+        If ``hurst`` or the normalisation is not possible, or a time is negative or not finite.
+
+    Examples
+    --------
+    >>> driver_covariance(2.0, [1.0, 3.0], hurst=0.5)
+    tensor([1., 2.], dtype=torch.float64)
+    """
+    a = _check_hurst(hurst) + 0.5
+    later, driver = _check_times(t), _check_times(s)
+    raw = (later.pow(a) - (later - torch.minimum(later, driver)).pow(a)) / math.gamma(a + 1)
+    return raw / _norm(hurst, "II", normalize)
 
 
 def noise_autocovariance(lags: ArrayLike, hurst: float, step: float = 1.0) -> Tensor:
@@ -284,7 +301,7 @@ def sample_fractional_brownian_motion(
     for feature, h in enumerate(indices):
         own = derive_seed(key, "feature", feature)
         if regular:
-            scale = 1.0 if normalize == "unit" else math.sqrt(variance_constant(h, kind))
+            scale = math.sqrt(variance_constant(h, kind)) / _norm(h, kind, normalize)
             covariance = noise_autocovariance(torch.arange(len(grid)), h, float(gaps.mean()))
             steps = scale * sample_stationary(covariance, n, own)[:, : len(gaps)]
             parts.append(torch.cat([steps.new_zeros(n, 1), steps.cumsum(1)], 1))
@@ -414,6 +431,21 @@ def _second_kind(s: Tensor, t: Tensor, hurst: float) -> Tensor:
     product = s.pow(a) * torch.where(apart, t, 1.0).pow(a - 1) / (gamma(a) * gamma(a + 1)) * series
     # At s = t the series is summed by hand: there it converges too slowly.
     return torch.where(apart, product, torch.where(s > 0, t, 0.0).pow(2 * hurst) * variance_constant(hurst, "II"))
+
+
+def _norm(hurst: float, kind: Kind, normalize: Normalize) -> float:
+    """Return what the raw process is divided by."""
+    if normalize not in get_args(Normalize):
+        raise ValueError(f"normalize must be one of {', '.join(get_args(Normalize))}; got {normalize!r}")
+    constant = variance_constant(hurst, kind)
+    return math.sqrt(constant) if normalize == "unit" else 1.0
+
+
+def _check_times(times: ArrayLike) -> Tensor:
+    result = torch.as_tensor(times, dtype=torch.float64)
+    if not bool((torch.isfinite(result) & (result >= 0)).all()):
+        raise ValueError("times of fractional Brownian motion must be finite and not negative")
+    return result
 
 
 def _hurst_indices(hurst: float | Sequence[float]) -> list[float]:

@@ -74,10 +74,10 @@ def sample(
         ordinary differential equation run backward; ``(B, T)`` for times of each path's own, where padding repeats a
         path's last time.
     solver
-        A name of :data:`gendyn.sampling.SOLVERS`, ``"dopri5"``, or an object with a ``step``. ``"auto"``: for an
-        ordinary differential equation ``"dopri5"``, or ``"rk4"`` if a step is given; for additive noise ``"shark"``;
-        for an Ito equation ``"milstein"`` where the process has ``diffusion_dx``, else ``"euler_maruyama"``; for a
-        Stratonovich equation ``"heun"``.
+        A name of :data:`gendyn.sampling.SOLVERS`, ``"dopri5"``, or an object with a ``step``. ``"auto"``: the
+        process's own ``solver`` if it has one; else for an ordinary differential equation ``"dopri5"``, or ``"rk4"``
+        if a step is given; for additive noise ``"shark"``; for an Ito equation ``"milstein"`` where the process has
+        ``diffusion_dx``, else ``"euler_maruyama"``; for a Stratonovich equation ``"heun"``.
     step, substeps
         Longest step, or steps per output interval, of a fixed-step solver; by default the process's own ``time_step``.
         Steps always end on output times.

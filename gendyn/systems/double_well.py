@@ -14,18 +14,15 @@ Kramers (1940); Gardiner, *Stochastic Methods* (2009), sections 5.2 and 5.5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import ClassVar
 
-import numpy as np
 import torch
-from scipy.integrate import quad
 from torch import Tensor
 
 from gendyn.randomness import Seed
+from gendyn.systems.first_passage import exit_probability, integral, mean_first_passage
 from gendyn.systems.parameters import check_count, check_non_negative, check_positive
 from gendyn.systems.system import Calculus, NoiseType, draw_normal
 
@@ -113,6 +110,19 @@ class DoubleWell:
         exponent = -2 / self.volatility**2 * (self.potential(x.to(torch.float64)) - floor)
         return torch.exp(exponent) / self._normaliser
 
+    def stationary_moment(self, power: int) -> float:
+        r"""Return :math:`E[X^k]` under the stationary law; it obeys :math:`b\,E[X^4] = a\,E[X^2] + \sigma^2/2`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``power`` is not a positive integer.
+        """
+        k = check_count("power", power)
+        if k % 2:
+            return 0.0
+        return 2 * integral(lambda y: y**k * self._weight(y), 0.0, self._reach, [self.minima[1]]) / self._normaliser
+
     def exit_probability(self, x: float, low: float, high: float) -> float:
         """Return the probability to reach ``high`` before ``low`` from ``x`` between them.
 
@@ -121,44 +131,35 @@ class DoubleWell:
         ValueError
             Unless ``low <= x <= high`` and ``low < high``.
         """
-        if not (low <= x <= high and low < high):
-            raise ValueError(f"x must lie between the exits low < high; got low={low}, x={x}, high={high}")
+        return exit_probability(self._potential, self.volatility, x, low, high, [0.0, *self.minima])
 
-        def potential(y: float) -> float:
-            return -0.5 * self.slope * y**2 + 0.25 * self.stiffness * y**4
+    def mean_first_passage(self, x: float, target: float) -> float:
+        """Return the mean time to reach ``target`` from ``x``; from one well to the barrier it is Kramers' time.
 
-        # The highest point between the exits keeps the exponent at or below zero.
-        corners = [low, high] + [y for y in (0.0, *self.minima) if low < y < high]
-        top = max(potential(y) for y in corners)
-
-        def weight(y: float) -> float:
-            return math.exp(2 / self.volatility**2 * (potential(y) - top))
-
-        below, above = _integral(weight, low, x, corners), _integral(weight, x, high, corners)
-        return below / (below + above)
+        Raises
+        ------
+        ValueError
+            If a point is not finite.
+        """
+        if not (math.isfinite(x) and math.isfinite(target)):
+            raise ValueError(f"x and target must be finite; got {x} and {target}")
+        far = max(abs(x), self._reach) + self._reach
+        return mean_first_passage(self._force, self.volatility, x, target, -far if target >= x else far)
 
     @cached_property
     def _normaliser(self) -> float:
+        return 2 * integral(self._weight, 0.0, self._reach, [self.minima[1]])
+
+    @property
+    def _reach(self) -> float:
+        return math.sqrt(self.minima[1] ** 2 + 9 * self.volatility / math.sqrt(self.stiffness))
+
+    def _potential(self, y: float) -> float:
+        return -0.5 * self.slope * y**2 + 0.25 * self.stiffness * y**4
+
+    def _force(self, y: float) -> float:
+        return self.slope * y - self.stiffness * y**3
+
+    def _weight(self, y: float) -> float:
         floor = -(self.slope**2) / (4 * self.stiffness)
-
-        def weight(y: float) -> float:
-            potential = -0.5 * self.slope * y**2 + 0.25 * self.stiffness * y**4
-            return math.exp(-2 / self.volatility**2 * (potential - floor))
-
-        well = self.minima[1]
-        reach = math.sqrt(well**2 + 9 * self.volatility / math.sqrt(self.stiffness))
-        return 2 * _integral(weight, 0.0, reach, [well])
-
-
-def _integral(function: Callable[[float], float], low: float, high: float, corners: list[float]) -> float:
-    """Integrate piece by piece between corners, so that narrow peaks at them are never stepped over."""
-    edges = sorted({low, high, *(y for y in corners if low < y < high)})
-    total = 0.0
-    for left, right in pairwise(edges):
-        # Geometric refinement towards both ends of a piece: the peaks sit there.
-        unit = np.concatenate([[0.0], np.geomspace(1e-6, 0.5, 8)])
-        nodes = np.concatenate([unit, 1 - unit[-2::-1]]) * (right - left) + left
-        total += sum(
-            quad(function, float(a), float(b), epsabs=0.0, epsrel=1e-10, limit=200)[0] for a, b in pairwise(nodes)
-        )
-    return total
+        return math.exp(-2 / self.volatility**2 * (self._potential(y) - floor))

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from gendyn.randomness import Seed
-from gendyn.systems.parameters import check_count, check_non_negative, check_positive
-from gendyn.systems.system import Calculus, NoiseType, draw_normal
+from gendyn.systems.chaos import ChaoticFlow
+from gendyn.systems.parameters import check_count, check_positive
+from gendyn.systems.system import draw_normal
 
 __all__ = ["Lorenz63"]
 
 
 @dataclass(frozen=True)
-class Lorenz63:
+class Lorenz63(ChaoticFlow):
     r"""The Lorenz system, deterministic by default, with the same noise on all three coordinates if asked.
 
     Parameters
@@ -37,8 +38,6 @@ class Lorenz63:
         :math:`\rho`, dimensionless.
     aspect
         :math:`\beta`, dimensionless.
-    volatility
-        Noise on each coordinate, state units per square root of time; zero is deterministic.
 
     Raises
     ------
@@ -54,27 +53,12 @@ class Lorenz63:
     prandtl: float = 10.0
     rayleigh: float = 28.0
     aspect: float = 8.0 / 3.0
-    volatility: float = 0.0
 
-    dim: ClassVar[int] = 3
-    calculus: ClassVar[Calculus] = "ito"
-    names: ClassVar[tuple[str, ...]] = ("x", "y", "z")
-    times: ClassVar[tuple[float, ...]] = tuple(0.05 * k for k in range(201))
-    time_step: ClassVar[float] = 0.005
+    period: ClassVar[float] = 1.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self, ["prandtl", "rayleigh", "aspect"])
-        check_non_negative(self, ["volatility"])
-
-    @property
-    def noise_type(self) -> NoiseType:
-        """``none``, or ``additive`` with a volatility."""
-        return "additive" if self.volatility else "none"
-
-    @property
-    def noise_dim(self) -> int:
-        """0, or 3 with a volatility."""
-        return 3 if self.volatility else 0
 
     @property
     def divergence(self) -> float:
@@ -94,10 +78,6 @@ class Lorenz63:
         """Return the three right-hand sides, shape ``(B, 3)``."""
         a, b, c = x[..., 0], x[..., 1], x[..., 2]
         return torch.stack([self.prandtl * (b - a), a * (self.rayleigh - c) - b, a * b - self.aspect * c], -1)
-
-    def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
-        """Return the volatility times the identity, shape ``(3, 3)``."""
-        return self.volatility * torch.eye(3, dtype=x.dtype, device=x.device)
 
     def initial(self, n: int, seed: Seed = 0, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw n states around (0, 1, 25) with deviation 1, shape ``(n, 3)``, beside the attractor."""

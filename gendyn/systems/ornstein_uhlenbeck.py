@@ -20,15 +20,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import expm, solve_continuous_lyapunov
 from torch import Tensor
 
 from gendyn.randomness import Seed, torch_generator
+from gendyn.sampling.linear import LinearProcess
+from gendyn.systems.first_passage import mean_first_passage
 from gendyn.systems.parameters import check_count
 from gendyn.systems.system import Calculus, NoiseType, draw_normal
 
@@ -154,25 +155,34 @@ class OrnsteinUhlenbeck:
         """Draw n start states from the start law, shape ``(n, d)``."""
         return draw_normal(self._start, self.start_deviation, check_count("n", n), seed, dtype)
 
+    @cached_property
+    def linear(self) -> LinearProcess:
+        """The process as :class:`gendyn.sampling.LinearProcess`: exact steps, likelihoods, transitions."""
+        return LinearProcess(-self._rate, self._rate @ self._mean, self._volatility)
+
     def conditional_mean(self, t: float, x0: Tensor) -> Tensor:
         r"""Return :math:`E[X_t \mid X_0 = x_0]`, shape of ``x0 (B, d)``."""
-        mean = x0.new_tensor(self._mean)
-        return mean + (x0 - mean) @ x0.new_tensor(self._propagator(t).T)
+        return self.linear.mean(t, x0)
 
     def covariance(self, t: float) -> Tensor:
-        r"""Return :math:`C_t`, the covariance given the start, shape ``(d, d)``, float64.
-
-        The block exponential of Van Loan (1978) at a short time, then doubling
-        :math:`C_{2s} = C_s + F_s C_s F_s^\top`, which stays accurate and positive at any t.
-        """
-        return torch.from_numpy(self._covariance(t))
+        r"""Return :math:`C_t`, the covariance given the start, shape ``(d, d)``, float64."""
+        return self.linear.covariance(t)
 
     def marginal(self, t: float) -> tuple[Tensor, Tensor]:
         """Return mean ``(d,)`` and covariance ``(d, d)`` at t of a population drawn by `initial`, float64."""
-        propagator = self._propagator(t)
-        mean = self._mean + propagator @ (self._start - self._mean)
-        covariance = self._covariance(t) + self.start_deviation**2 * propagator @ propagator.T
-        return torch.from_numpy(mean), torch.from_numpy(covariance)
+        transition = self.linear.transition(t)
+        spread = self.start_deviation**2 * transition.matrix @ transition.matrix.T
+        return transition.mean(torch.from_numpy(self._start)[None])[0], transition.covariance + spread
+
+    def autocovariance(self, lag: float) -> Tensor:
+        r"""Return the stationary :math:`\operatorname{Cov}[X_{t+h}, X_t] = F_h C_\infty`, shape ``(d, d)``, float64.
+
+        Raises
+        ------
+        ValueError
+            If there is no stationary law, or the lag is negative.
+        """
+        return self.linear.transition(lag).matrix @ self.stationary()[1]
 
     def stationary(self) -> tuple[Tensor, Tensor]:
         """Return mean ``(d,)`` and covariance ``(d, d)`` of the stationary law, float64.
@@ -188,8 +198,7 @@ class OrnsteinUhlenbeck:
                 "OrnsteinUhlenbeck: a stationary law needs rates with positive real part; "
                 f"the smallest is {slowest:.6g}"
             )
-        covariance = solve_continuous_lyapunov(self._rate, self._volatility @ self._volatility.T)
-        return torch.from_numpy(self._mean.copy()), torch.from_numpy((covariance + covariance.T) / 2)
+        return self.linear.stationary()
 
     def transition_log_density(self, t: float, x0: Tensor, x: Tensor) -> Tensor:
         r"""Return :math:`\log p(X_t = x \mid X_0 = x_0)` for rows of ``x0`` and ``x``: ``(B,)``, float64.
@@ -199,46 +208,30 @@ class OrnsteinUhlenbeck:
         ValueError
             If the covariance at ``t`` is singular (t = 0, or a direction that no noise reaches).
         """
-        covariance = self.covariance(t).to(x.device)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if int(failed) or float(torch.diagonal(factor).min()) == 0.0:
-            raise ValueError(f"OrnsteinUhlenbeck: no density at t = {t}; its covariance is singular")
-        gap = x.to(torch.float64) - self.conditional_mean(t, x0.to(torch.float64))
-        scaled: Tensor = torch.linalg.solve_triangular(factor, gap.T, upper=False)
-        constant = 2 * torch.log(torch.diagonal(factor)).sum() + self.dim * math.log(2 * math.pi)
-        return -0.5 * (scaled.square().sum(0) + constant)
+        return self.linear.log_density(t, x0, x)
 
     def transition_sample(self, t: float, x0: Tensor, seed: Seed = 0) -> Tensor:
         """Draw :math:`X_t` given rows of ``x0 (B, d)`` from the exact law, without any step."""
-        values, vectors = np.linalg.eigh(self._covariance(t))
-        root = x0.new_tensor(vectors * np.sqrt(np.clip(values, 0.0, None)))
-        unit = torch.randn(
-            x0.shape,
-            generator=torch_generator(seed, "transition", device=x0.device),
-            dtype=x0.dtype,
-            device=x0.device,
-        )
-        return self.conditional_mean(t, x0) + unit @ root.T
+        generator = torch_generator(seed, "transition", device=x0.device)
+        normals = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        return self.linear.step(x0, t, normals)
 
-    def _propagator(self, t: float) -> NDArray[np.float64]:
-        if not (np.isfinite(t) and t >= 0):
-            raise ValueError(f"OrnsteinUhlenbeck: t must be a finite time >= 0 after the start; got {t}")
-        return expm(-self._rate * t)
+    def mean_first_passage(self, x: float, target: float) -> float:
+        """Return the mean time to reach ``target`` from ``x``, of a process in one dimension that returns.
 
-    def _covariance(self, t: float) -> NDArray[np.float64]:
-        self._propagator(t)
-        doublings = max(0, int(np.ceil(np.log2(max(np.abs(self._rate).sum(1).max() * t, 1e-300)))))
-        short, d = t / 2**doublings, self.dim
-        block = np.zeros((2 * d, 2 * d))
-        block[:d, :d], block[d:, d:] = self._rate, -self._rate.T
-        block[:d, d:] = self._volatility @ self._volatility.T
-        exponential = expm(block * short)
-        propagator = exponential[d:, d:].T
-        covariance = propagator @ exponential[:d, d:]
-        for _ in range(doublings):
-            covariance = covariance + propagator @ covariance @ propagator.T
-            propagator = propagator @ propagator
-        return cast("NDArray[np.float64]", (covariance + covariance.T) / 2)
+        Raises
+        ------
+        ValueError
+            If the process has more dimensions, or no stationary law.
+        """
+        if self.dim != 1:
+            raise ValueError(f"OrnsteinUhlenbeck: first passages are for one dimension; this process has {self.dim}")
+        mean, variance = (float(moment) for moment in self.stationary())
+        deviation, rate = math.sqrt(variance), float(self._rate[0, 0])
+        if deviation == 0:
+            raise ValueError("OrnsteinUhlenbeck: without noise a process never passes its mean; give a volatility")
+        far = min(x, mean) - 12 * deviation if target >= x else max(x, mean) + 12 * deviation
+        return mean_first_passage(lambda y: rate * (mean - y), math.sqrt(2 * rate * variance), x, target, far)
 
 
 def _array(name: str, value: ArrayLike) -> NDArray[np.float64]:

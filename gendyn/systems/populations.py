@@ -2,12 +2,14 @@ r"""Populations and paths of a system: what an experiment would record.
 
 Cells are destroyed when they are measured, so the cells of one snapshot are never seen again: at each time
 :math:`t_k` the rows are fresh, independent draws of the law of :math:`X_{t_k}`, started at the first time
-from the system's own start law. A path, in contrast, follows the same cell through all times.
+from the system's own start law. A path, in contrast, follows the same cell through all times. Particles that feel each
+other are one population at all times, of which each snapshot shows other particles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,9 +18,10 @@ from torch import Tensor
 
 from gendyn.data import Paths, Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling import sample
+from gendyn.sampling import BrownianStream, StepGrid, sample
+from gendyn.sampling.noise import Driver
 from gendyn.systems.parameters import check_count
-from gendyn.systems.system import System
+from gendyn.systems.system import ClosedFormSystem, DiffusionSystem, InteractingSystem, JumpSystem, System
 
 __all__ = ["simulate_paths", "simulate_snapshots"]
 
@@ -38,7 +41,7 @@ def simulate_snapshots(
     Parameters
     ----------
     system
-        Process with known truth, see `System`.
+        What moves, see :mod:`gendyn.systems.system`.
     times
         Measurement times ``(T,)``, strictly increasing, not before ``start``; default ``system.times``.
     n
@@ -55,12 +58,14 @@ def simulate_snapshots(
     Returns
     -------
     Snapshots
-        ``T`` populations with ``n`` rows each, named after the system's coordinates.
+        ``T`` populations with ``n`` rows each, named after the coordinates that are recorded. Where cells divide and
+        die they carry weights, whose sum at a time is the mass, 1 at the start.
 
     Raises
     ------
     ValueError, TypeError
-        If times do not increase strictly or come before ``start``, or a number of cells is not positive.
+        If times do not increase strictly or come before ``start``, or a number of cells is not positive; or a step is
+        given for a system that takes none.
 
     Examples
     --------
@@ -75,19 +80,29 @@ def simulate_snapshots(
             f"times must not come before the start of the system at {origin:g}; got {grid[0]:g}: "
             "move the times or give an earlier start"
         )
-    sizes = _sizes(n, len(grid))
-    root, step = as_seed(seed), system.time_step if step is None else step
+    sizes, root = _sizes(n, len(grid)), as_seed(seed)
+    if not isinstance(system, DiffusionSystem):
+        whole = grid if grid[0] == origin or isinstance(system, ClosedFormSystem) else np.append(origin, grid)
+        run = _simulate(system, whole, sum(sizes), root, step, dtype)
+        last = run.values[:, -len(grid) :].to(dtype)
+        ends = np.cumsum(sizes)
+        rows = [last[end - size : end, k] for k, (size, end) in enumerate(zip(sizes, ends, strict=True))]
+        return Snapshots(grid, rows, names=run.names)
+    step = system.time_step if step is None else step
     # One batch holds the cells of all times; a group leaves it when its time has come.
     alive = system.initial(sum(sizes), derive_seed(root, "start"), dtype=dtype)
-    populations, now = [], origin
+    populations, weights, now = [], [], origin
     for index, (time, size) in enumerate(zip(grid, sizes, strict=True)):
         if time > now:
             noise = derive_seed(root, "interval", index)
             paths = sample(system, alive, [now, float(time)], step=step, seed=noise, save="final", dtype=dtype)
             alive, now = paths.values[:, -1], float(time)
-        populations.append(alive[:size])
+        cells, weight = _measure(system, alive[:size])
+        populations.append(cells)
+        weights.append(weight / size)
         alive = alive[size:]
-    return Snapshots(grid, populations, names=system.names)
+    names = system.names[: populations[0].shape[1]]
+    return Snapshots(grid, populations, weights if hasattr(system, "weighted") else None, names=names)
 
 
 def simulate_paths(
@@ -101,7 +116,8 @@ def simulate_paths(
 ) -> Paths:
     """Simulate n paths of a system from its start law at the first time.
 
-    Parameters are those of `simulate_snapshots`; the first of ``times`` is the start.
+    Parameters are those of `simulate_snapshots`; the first of ``times`` is the start. Of particles that feel each
+    other, the paths are the particles of one population.
 
     Examples
     --------
@@ -109,11 +125,71 @@ def simulate_paths(
     >>> simulate_paths(LotkaVolterra(), times=[0.0, 0.5, 1.0], n=4, step=0.1).values.shape
     torch.Size([4, 3, 2])
     """
-    grid = _times(system, times)
-    root, step = as_seed(seed), system.time_step if step is None else step
-    x0 = system.initial(check_count("n", n), derive_seed(root, "start"), dtype=dtype)
-    noise = derive_seed(root, "paths")
-    return sample(system, x0, grid, step=step, seed=noise, dtype=dtype, names=system.names)
+    return _simulate(system, _times(system, times), check_count("n", n), as_seed(seed), step, dtype)
+
+
+def _simulate(
+    system: System, grid: NDArray[np.float64], n: int, root: int, step: float | None, dtype: torch.dtype
+) -> Paths:
+    if step is not None and isinstance(system, ClosedFormSystem | JumpSystem):
+        raise ValueError(f"{type(system).__name__} is exact at any times and takes no step; leave it out")
+    if isinstance(system, ClosedFormSystem):
+        return system.paths(grid, n, root, dtype=dtype)
+    start, noise = derive_seed(root, "start"), derive_seed(root, "paths")
+    if isinstance(system, JumpSystem):
+        return sample(system, system.initial(n, start), grid, seed=noise)
+    if isinstance(system, InteractingSystem):
+        x0 = system.initial(n, start, dtype=dtype).reshape(1, -1)
+        step = system.time_step if step is None else step
+        run = sample(system.population(n), x0, grid, step=step, seed=noise, noise=_ParticleNoise(n))
+        values = run.values.reshape(len(grid), n, system.dim).transpose(0, 1)
+        return Paths(grid, values, names=system.names, info=run.info)
+    if not isinstance(system, DiffusionSystem):
+        raise TypeError(f"system must be one of gendyn.systems; got {type(system).__name__}")
+    x0 = system.initial(n, start, dtype=dtype)
+    step = system.time_step if step is None else step
+    run = sample(system, x0, grid, step=step, seed=noise, dtype=dtype, names=system.names)
+    recorded = getattr(system, "recorded", system.dim)
+    if recorded == system.dim:
+        return run
+    return Paths(grid, run.values[:, :, :recorded], names=system.names[:recorded], info=run.info)
+
+
+@dataclass(frozen=True)
+class _ParticleNoise:
+    """Brownian motion of each particle in a row of its own: noise is drawn in whole blocks of rows."""
+
+    particles: int
+    brownian = True
+
+    def layout(self, grid: StepGrid) -> StepGrid:
+        return BrownianStream().layout(grid)
+
+    def start(
+        self, key: int, grid: StepGrid, shape: tuple[int, int], first_row: int, like: Tensor, area: bool
+    ) -> _FlatDriver:
+        rows = self.particles, shape[1] // self.particles
+        return _FlatDriver(BrownianStream().start(key, grid, rows, 0, like, area))
+
+
+@dataclass(frozen=True)
+class _FlatDriver:
+    """Increments of particles ``(count, n, d)`` as those of one state ``(count, 1, n d)``."""
+
+    particles: Driver
+
+    def increments(self, interval: int, first: int, count: int) -> tuple[Tensor, Tensor | None]:
+        w, area = self.particles.increments(interval, first, count)
+        return w.reshape(count, 1, -1), None if area is None else area.reshape(count, 1, -1)
+
+
+def _measure(system: DiffusionSystem, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what is recorded of cells, and their weights."""
+    weighted = getattr(system, "weighted", None)
+    if weighted is not None:
+        cells, weights = weighted(x)
+        return cells, weights
+    return x[:, : getattr(system, "recorded", system.dim)], torch.ones(len(x), dtype=x.dtype)
 
 
 def _times(system: System, times: ArrayLike | Tensor | None) -> NDArray[np.float64]:

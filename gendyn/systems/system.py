@@ -1,41 +1,53 @@
-r"""What a system is: a process with known truth, a place to start and a clock.
+r"""What a system is: something with known truth that can be started and watched.
 
-A system is the right-hand side of
+Whatever is learned from its data can be compared with the truth. Every system has a ``dim`` and ``names`` of its
+coordinates, and ``times`` at which it is worth looking at; how it makes data tells four kinds apart:
 
-.. math:: dX = f(t, X)\,dt + g(t, X)\,dW \qquad \text{(Ito)}
+=====================  ==========================  =====================================================================
+kind                   members                     made by
+=====================  ==========================  =====================================================================
+`DiffusionSystem`      ``drift``, ``initial``      :func:`gendyn.sampling.sample`: :math:`dX = f\,dt + g\,dW` (Ito)
+`JumpSystem`           ``rates``, ``initial``      :func:`gendyn.sampling.sample`: states that stay put, then jump
+`InteractingSystem`    ``population``              :func:`gendyn.sampling.sample`, of all particles as one state
+`ClosedFormSystem`     ``paths``                   its law: what is no Markov process, or has no dynamics at all
+=====================  ==========================  =====================================================================
 
-with every parameter known, so that whatever is learned from its data can be compared with the
-truth. It is a process (``dim``, ``noise_dim``, ``noise_type``, ``calculus``, ``drift``, ``diffusion``)
-that `gendyn.sampling.sample` runs, and it adds four things that make data from it:
-``names`` of its coordinates, ``initial(n, seed)`` to draw start states, ``times`` to look at it, and
-``time_step``, a step that resolves its fastest motion.
+Optional members of a process: ``solver``, the one that belongs to its definition (a map is iterated);
+``recorded``, how many leading coordinates are recorded where the others are hidden; ``weighted(x)``, which
+splits states into cells and their weights where cells divide and die.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from gendyn.data import Paths
 from gendyn.randomness import Seed, torch_generator
+from gendyn.sampling.jumps.jump_process import JumpProcess
+from gendyn.sampling.process import Calculus, NoiseType, Process
 
-__all__ = ["Calculus", "NoiseType", "System", "draw_normal", "draw_uniform"]
-
-NoiseType = Literal["none", "additive", "diagonal", "scalar", "general"]
-Calculus = Literal["ito", "stratonovich"]
+__all__ = [
+    "Calculus",
+    "ClosedFormSystem",
+    "DiffusionSystem",
+    "InteractingSystem",
+    "JumpSystem",
+    "NoiseType",
+    "System",
+    "draw_normal",
+    "draw_uniform",
+]
 
 
 @runtime_checkable
 class System(Protocol):
-    """A process with known truth that can also be started and watched.
-
-    Shapes: ``x (B, d)``, ``t`` 0-dimensional or ``(B, 1)``, ``drift (B, d)``; ``diffusion`` is ``(d, m)`` or
-    ``(B, d, m)`` for additive noise and ``(B, d)`` for diagonal noise. Tensors come back with the dtype and
-    device of ``x``.
+    """What every system has.
 
     Examples
     --------
@@ -48,6 +60,32 @@ class System(Protocol):
     def dim(self) -> int:
         """Dimension d of the state."""
         ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the d coordinates."""
+        ...
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Times at which the system is worth looking at; the first is the start."""
+        ...
+
+
+@runtime_checkable
+class DiffusionSystem(System, Protocol):
+    """A process in continuous time, with or without noise, and its start law.
+
+    Shapes: ``x (B, d)``, ``t`` 0-dimensional or ``(B, 1)``, ``drift (B, d)``; ``diffusion`` is ``(d, m)`` or
+    ``(B, d, m)`` for additive noise and ``(B, d)`` for diagonal noise. Tensors come back with the dtype and
+    device of ``x``.
+
+    Examples
+    --------
+    >>> from gendyn.systems import Lorenz63
+    >>> isinstance(Lorenz63(), DiffusionSystem)
+    True
+    """
 
     @property
     def noise_dim(self) -> int:
@@ -65,16 +103,6 @@ class System(Protocol):
         ...
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the d coordinates."""
-        ...
-
-    @property
-    def times(self) -> tuple[float, ...]:
-        """Times at which the system is worth looking at; the first is the start."""
-        ...
-
-    @property
     def time_step(self) -> float:
         """A step that resolves the fastest motion."""
         ...
@@ -89,6 +117,63 @@ class System(Protocol):
 
     def initial(self, n: int, seed: Seed = 0, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw n start states, shape ``(n, d)``."""
+        ...
+
+
+@runtime_checkable
+class JumpSystem(System, JumpProcess, Protocol):
+    """A jump process (see :class:`gendyn.sampling.JumpProcess`) and its start law.
+
+    Examples
+    --------
+    >>> from gendyn.systems import FlashingRatchet
+    >>> isinstance(FlashingRatchet(), JumpSystem)
+    True
+    """
+
+    def initial(self, n: int, seed: Seed = 0) -> Tensor:
+        """Draw n start states, whole numbers, shape ``(n, d)``."""
+        ...
+
+
+@runtime_checkable
+class InteractingSystem(System, Protocol):
+    """Particles that feel each other: a population is one system, and its rows are not independent.
+
+    Examples
+    --------
+    >>> from gendyn.systems import OpinionDynamics
+    >>> isinstance(OpinionDynamics(), InteractingSystem)
+    True
+    """
+
+    @property
+    def time_step(self) -> float:
+        """A step that resolves the fastest motion."""
+        ...
+
+    def population(self, n: int) -> Process:
+        """Return the process of n particles as one state ``(1, n d)``, particle after particle."""
+        ...
+
+    def initial(self, n: int, seed: Seed = 0, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Draw n start states, shape ``(n, d)``."""
+        ...
+
+
+@runtime_checkable
+class ClosedFormSystem(System, Protocol):
+    """Paths drawn from their law at given times.
+
+    Examples
+    --------
+    >>> from gendyn.systems import Sines
+    >>> isinstance(Sines(), ClosedFormSystem)
+    True
+    """
+
+    def paths(self, times: ArrayLike, n: int, seed: Seed = 0, *, dtype: torch.dtype = torch.float32) -> Paths:
+        """Draw n paths at times ``(T,)``."""
         ...
 
 

@@ -8,20 +8,87 @@ import numpy as np
 import pytest
 import torch
 
-from gendyn.systems import SYSTEMS, System, get_system, simulate_paths, simulate_snapshots
+from gendyn.data import Paths
+from gendyn.systems import (
+    SYSTEMS,
+    ClosedFormSystem,
+    DiffusionSystem,
+    InteractingSystem,
+    JumpSystem,
+    System,
+    get_system,
+    simulate_paths,
+    simulate_snapshots,
+)
+
+KINDS = (DiffusionSystem, JumpSystem, InteractingSystem, ClosedFormSystem)
 
 every_system = pytest.mark.parametrize("name", SYSTEMS)
+DIFFUSIONS = [n for n in SYSTEMS if isinstance(get_system(n), DiffusionSystem)]
+every_diffusion = pytest.mark.parametrize("name", DIFFUSIONS)
+every_start = pytest.mark.parametrize("name", [n for n in SYSTEMS if hasattr(get_system(n), "initial")])
+
+FIXED_STARTS = ("geometric-brownian-motion", "brownian-motion")
 
 
 @every_system
+def test_each_is_of_one_kind(name):
+    system = get_system(name)
+    assert isinstance(system, System)
+    assert sum(isinstance(system, kind) for kind in KINDS) == 1
+    assert len(system.names) == system.dim == len(set(system.names))
+    assert (np.diff(system.times) > 0).all()
+
+
+@every_system
+def test_systems_are_values(name):
+    assert get_system(name) == get_system(name)
+    assert hash(get_system(name)) == hash(get_system(name))
+    assert eval(repr(get_system(name)), {type(get_system(name)).__name__: SYSTEMS[name]}) == get_system(name)
+
+
+@every_system
+def test_paths_stay_finite_repeat_and_touch_no_global_state(name):
+    system = get_system(name)
+    times, state = system.times[:4], torch.random.get_rng_state()
+    first, again = (simulate_paths(system, times, n=6, seed=5) for _ in range(2))
+    assert isinstance(first, Paths)
+    assert first.values.shape == (6, 4, getattr(system, "recorded", system.dim))
+    assert torch.isfinite(first.values).all()
+    assert torch.equal(first.values, again.values)
+    assert first.names == system.names[: first.dim]
+    assert first.times.tolist() == list(times)
+    assert not torch.equal(first.values, simulate_paths(system, times, n=6, seed=6).values)
+    if not isinstance(system, JumpSystem):
+        assert first.dtype == torch.float32
+        assert simulate_paths(system, times, n=2, dtype=torch.float64).dtype == torch.float64
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@every_system
+def test_populations_are_named_and_repeat(name):
+    system = get_system(name)
+    times = system.times[:3]
+    first, again = (simulate_snapshots(system, times, n=[4, 3, 2], seed=5) for _ in range(2))
+    assert first.sizes == (4, 3, 2)
+    assert first == again
+    assert first.names == system.names[: first.dim]
+    assert (first.weights is not None) == hasattr(system, "weighted")
+
+
+@pytest.mark.parametrize("name", [n for n in SYSTEMS if not isinstance(get_system(n), DiffusionSystem)])
+def test_the_usual_times_are_simulated(name):
+    system = get_system(name)
+    assert torch.isfinite(simulate_paths(system, n=2, seed=1).values).all()
+
+
+@every_diffusion
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shapes_and_dtypes_follow_the_state(name, dtype):
     system = get_system(name)
-    assert isinstance(system, System)
     x = system.initial(7, seed=1, dtype=dtype)
     assert x.shape == (7, system.dim)
     assert x.dtype == dtype
-    assert len(system.names) == system.dim == len(set(system.names))
     for t in (torch.zeros((), dtype=dtype), torch.zeros(7, 1, dtype=dtype)):
         drift, diffusion = system.drift(t, x), system.diffusion(t, x)
         assert drift.shape == (7, system.dim)
@@ -36,42 +103,29 @@ def test_shapes_and_dtypes_follow_the_state(name, dtype):
             assert system.noise_dim == 0
 
 
-@every_system
-def test_times_increase_and_the_step_resolves_them(name):
+@every_diffusion
+def test_the_step_resolves_the_times(name):
     system = get_system(name)
-    gaps = np.diff(system.times)
-    assert (gaps > 0).all()
-    assert 0 < system.time_step <= gaps.min()
+    assert 0 < system.time_step <= np.diff(system.times).min() * (1 + 1e-9)
 
 
-@every_system
+@every_start
 def test_start_states_depend_on_the_seed_alone(name):
     system = get_system(name)
     state = torch.random.get_rng_state()
-    first, again, double = (
-        system.initial(5, 3),
-        system.initial(5, 3),
-        system.initial(5, 3, dtype=torch.float64),
-    )
+    first, again = system.initial(5, 3), system.initial(5, 3)
+    assert first.shape == (5, system.dim)
     assert torch.equal(first, again)
-    torch.testing.assert_close(first, double.float())
+    if not isinstance(system, JumpSystem):
+        torch.testing.assert_close(first, system.initial(5, 3, dtype=torch.float64).float())
     assert torch.equal(torch.random.get_rng_state(), state)
-    if name != "geometric-brownian-motion":
-        assert not torch.equal(first, system.initial(5, 4))
+    if name not in FIXED_STARTS:
+        assert not torch.equal(system.initial(50, 3), system.initial(50, 4))
 
 
-@every_system
-def test_systems_are_values(name):
-    assert get_system(name) == get_system(name)
-    assert hash(get_system(name)) == hash(get_system(name))
-    assert eval(repr(get_system(name)), {type(get_system(name)).__name__: SYSTEMS[name]}) == get_system(name)
-
-
-@every_system
+@pytest.mark.parametrize("name", [n for n in DIFFUSIONS if get_system(n).noise_type == "diagonal"])
 def test_diagonal_noise_is_diagonal_and_its_derivative_is_right(name):
     system = get_system(name)
-    if system.noise_type != "diagonal":
-        pytest.skip("noise is not diagonal")
     x = system.initial(4, seed=0, dtype=torch.float64) + 0.1
     t = torch.zeros((), dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda y: system.diffusion(t, y), x)
@@ -80,28 +134,29 @@ def test_diagonal_noise_is_diagonal_and_its_derivative_is_right(name):
     torch.testing.assert_close(per_row, expected)
 
 
-@every_system
+@every_diffusion
 def test_drift_can_be_differentiated(name):
     system = get_system(name)
     x = system.initial(3, seed=0, dtype=torch.float64).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda y: system.drift(torch.zeros((), dtype=torch.float64), y), x)
 
 
-@every_system
-def test_paths_stay_finite_and_repeat(name):
-    system = get_system(name)
-    times = [system.times[0], system.times[1], system.times[2]]
-    first, again = simulate_paths(system, times, n=6, seed=5), simulate_paths(system, times, n=6, seed=5)
-    assert torch.isfinite(first.values).all()
-    assert torch.equal(first.values, again.values)
-    assert first.names == system.names
+@pytest.mark.parametrize("name", ["lorenz63", "lorenz96", "roessler", "hyper-roessler", "thomas", "halvorsen"])
+def test_chaos_takes_noise_on_every_coordinate(name):
+    quiet, noisy = get_system(name), get_system(name, volatility=0.5)
+    t, x = torch.zeros(()), quiet.initial(3)
+    assert (quiet.noise_type, quiet.noise_dim) == ("none", 0)
+    assert (noisy.noise_type, noisy.noise_dim) == ("additive", noisy.dim)
+    torch.testing.assert_close(noisy.drift(t, x), quiet.drift(t, x))
+    assert torch.equal(noisy.diffusion(t, x), 0.5 * torch.eye(noisy.dim))
+    assert not torch.equal(*(simulate_paths(s, s.times[:3], 4).values for s in (quiet, noisy)))
 
 
 @pytest.mark.parametrize(
     ("name", "parameters", "error", "words"),
     [
         ("toggle", {}, ValueError, "there is no system 'toggle'; there are toggle-switch"),
-        ("lorenz63", {"sigma": 1.0}, ValueError, "lorenz63 has no parameter sigma; it has prandtl"),
+        ("lorenz63", {"sigma": 1.0}, ValueError, "lorenz63 has no parameter sigma; it has volatility, prandtl"),
         ("lorenz63", {"prandtl": 0.0}, ValueError, "Lorenz63: prandtl must be positive; got 0.0"),
         ("lotka-volterra", {"volatility": -1.0}, ValueError, "volatility must not be negative; got -1.0"),
         ("lotka-volterra", {"growth": float("nan")}, ValueError, "growth must be finite; got nan"),
@@ -126,6 +181,21 @@ def test_paths_stay_finite_and_repeat(name):
             "start_deviation must be one number >= 0",
         ),
         ("ornstein-uhlenbeck", {"dim": -1}, ValueError, "dim must be at least 1; got -1"),
+        ("lorenz96", {"sites": 3}, ValueError, "sites must be at least 4; got 3"),
+        ("logistic", {"growth": 4.5}, ValueError, "growth must lie between 0 and 4; got 4.5"),
+        ("henon", {"shrink": 0}, ValueError, "shrink must not be 0"),
+        ("double-ornstein-uhlenbeck", {"correlation": 2.0}, ValueError, "correlation must lie between -1 and 1"),
+        ("brusselator", {"correlation": -2.0}, ValueError, "correlation must lie between -1 and 1"),
+        ("rough-bergomi", {"correlation": 2.0}, ValueError, "correlation must lie between -1 and 1"),
+        ("rough-bergomi", {"hurst": 1.0}, ValueError, "Hurst index must lie between 0 and 1"),
+        ("fractional-brownian-motion", {"hurst": 0.0}, ValueError, "Hurst index must lie between 0 and 1"),
+        ("fractional-brownian-motion", {"kind": "III"}, ValueError, "kind must be 'I' .* or 'II'"),
+        ("fractional-ornstein-uhlenbeck", {"kind": "II"}, ValueError, "never stationary; give a start"),
+        ("growing-toggle-switch", {"death": -1.0}, ValueError, "death must not be negative"),
+        ("flashing-ratchet", {"switching": 0.0}, ValueError, "switching must be positive"),
+        ("alanine-dipeptide", {"rate": 1.0}, ValueError, "alanine-dipeptide has no parameter rate; it has none"),
+        ("sines", {"features": 0}, ValueError, "features must be at least 1"),
+        ("two-state-folding", {"step": 0.0}, ValueError, "step must be positive"),
     ],
 )
 def test_bad_parameters_have_a_sentence(name, parameters, error, words):
@@ -136,8 +206,15 @@ def test_bad_parameters_have_a_sentence(name, parameters, error, words):
 @every_system
 @pytest.mark.parametrize(("n", "error", "words"), [(0, ValueError, "at least 1"), (2.5, TypeError, "integer")])
 def test_bad_numbers_of_states_have_a_sentence(name, n, error, words):
+    system = get_system(name)
     with pytest.raises(error, match=words):
-        get_system(name).initial(n)
+        simulate_paths(system, n=n)
+    if hasattr(system, "initial"):
+        with pytest.raises(error, match=words):
+            system.initial(n)
+    if isinstance(system, ClosedFormSystem):
+        with pytest.raises(error, match=words):
+            system.paths(system.times, n)
 
 
 def test_snapshots_hold_fresh_cells_at_each_time():
@@ -179,3 +256,22 @@ def test_bad_simulations_have_a_sentence(times, n, error, words):
 def test_only_systems_are_simulated():
     with pytest.raises(TypeError, match=r"system must be one of gendyn\.systems; got str"):
         simulate_snapshots("lotka-volterra")
+
+
+@pytest.mark.parametrize("name", ["sines", "flashing-ratchet", "rough-bergomi"])
+def test_what_is_exact_takes_no_step(name):
+    with pytest.raises(ValueError, match="is exact at any times and takes no step"):
+        simulate_paths(get_system(name), n=2, step=0.1)
+
+
+@pytest.mark.parametrize("name", ["flashing-ratchet", "opinion-dynamics", "henon", "sines"])
+def test_snapshots_of_every_kind_show_other_rows_at_each_time(name):
+    system = get_system(name)
+    times = system.times[1:4]
+    snapshots = simulate_snapshots(system, times, n=[5, 4, 3], seed=2)
+    if isinstance(system, DiffusionSystem):
+        return
+    whole = [system.times[0], *times] if not isinstance(system, ClosedFormSystem) else times
+    paths = simulate_paths(system, whole, n=12, seed=2)
+    for k, rows in enumerate((slice(0, 5), slice(5, 9), slice(9, 12))):
+        assert torch.equal(snapshots.samples[k], paths.values[rows, k - 3].float())
