@@ -20,8 +20,8 @@ def simulate(
     system: Annotated[
         str,
         typer.Argument(
-            help="toggle-switch (cells choose one of two fates), lotka-volterra, repressilator, ornstein-uhlenbeck, "
-            "geometric-brownian-motion, double-well, fitzhugh-nagumo or lorenz63."
+            help="A name that `gendyn info` lists, e.g. toggle-switch (cells choose one of two fates), lotka-volterra, "
+            "repressilator, lorenz63, flashing-ratchet, fractional-brownian-motion."
         ),
     ],
     out: Annotated[str, typer.Option(help="File to write: .npz, .csv, .csv.gz, .parquet or .h5ad.")],
@@ -52,27 +52,24 @@ def simulate(
     Example: gendyn simulate toggle-switch --times 0,1,2,3,4,6 --n 500 --out cells.csv
     """
     target = check_output(out, _PATH_FILES if paths else _POPULATION_FILES)
+    from gendyn.data import Paths
     from gendyn.systems import get_system, simulate_paths, simulate_snapshots
 
-    process = get_system(system, **parse_settings(settings))
+    made = get_system(system, **parse_settings(settings))
     grid = None if times is None else parse_times(times)
     announce(f"simulating {system} ...")
-    if paths:
-        run = simulate_paths(process, grid, n, seed, step=step)
-        run.save(target)
-        kept, moments = f"{run.n_paths} paths", run.times.tolist()
-    else:
-        snapshots = simulate_snapshots(process, grid, n, seed, step=step)
-        snapshots.save(target)
-        kept, moments = f"{sum(snapshots.sizes)} cells", snapshots.times.tolist()
+    run = (simulate_paths if paths else simulate_snapshots)(made, grid, n, seed, step=step)
+    run.save(target)
+    kept = f"{run.n_paths} paths" if isinstance(run, Paths) else f"{sum(run.sizes)} cells"
+    moments = run.times.tolist()
     result = {
-        "system": repr(process),
+        "system": repr(made),
         "kind": "paths" if paths else "snapshots",
         "times": moments,
         "n": n,
-        "dim": process.dim,
-        "names": list(process.names),
+        "dim": run.dim,
+        "names": list(run.names or ()),
         "seed": seed,
         "out": str(target),
     }
-    emit(result, as_json, lambda: print_lines(f"{process!r}", f"{kept} at {len(moments)} times -> {target}"))
+    emit(result, as_json, lambda: print_lines(f"{made!r}", f"{kept} at {len(moments)} times -> {target}"))

@@ -16,6 +16,7 @@ from gendyn.systems.lorenz63 import Lorenz63
 from gendyn.systems.lotka_volterra import LotkaVolterra
 from gendyn.systems.maps import HenonMap, LogisticMap
 from gendyn.systems.mean_field_fitzhugh_nagumo import MeanFieldFitzHughNagumo
+from gendyn.systems.merton_jump_diffusion import MertonJumpDiffusion
 from gendyn.systems.opinion_dynamics import OpinionDynamics
 from gendyn.systems.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from gendyn.systems.pendulum import Pendulum
@@ -58,6 +59,7 @@ __all__ = [
     "Lorenz96",
     "LotkaVolterra",
     "MeanFieldFitzHughNagumo",
+    "MertonJumpDiffusion",
     "OpinionDynamics",
     "OrnsteinUhlenbeck",
     "Pendulum",

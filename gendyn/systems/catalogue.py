@@ -22,6 +22,7 @@ from gendyn.systems.lorenz63 import Lorenz63
 from gendyn.systems.lotka_volterra import LotkaVolterra
 from gendyn.systems.maps import HenonMap, LogisticMap
 from gendyn.systems.mean_field_fitzhugh_nagumo import MeanFieldFitzHughNagumo
+from gendyn.systems.merton_jump_diffusion import MertonJumpDiffusion
 from gendyn.systems.opinion_dynamics import OpinionDynamics
 from gendyn.systems.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from gendyn.systems.pendulum import Pendulum
@@ -50,6 +51,7 @@ SYSTEMS: Mapping[str, type[System]] = MappingProxyType(
         "trending-ornstein-uhlenbeck": TrendingOrnsteinUhlenbeck,
         "double-ornstein-uhlenbeck": DoubleOrnsteinUhlenbeck,
         "geometric-brownian-motion": GeometricBrownianMotion,
+        "merton-jump-diffusion": MertonJumpDiffusion,
         "double-well": DoubleWell,
         "two-state-folding": TwoStateFolding,
         "vortex": Vortex,

@@ -48,7 +48,7 @@ class GrowingToggleSwitch(ToggleSwitch):
     --------
     >>> circuit = GrowingToggleSwitch()
     >>> circuit.growth_rate(torch.tensor([[2.4, 0.1], [0.1, 2.4]])).tolist()
-    [0.382..., -0.099...]
+    [0.385..., -0.099...]
     """
 
     division: float = 0.5

@@ -119,6 +119,19 @@ def test_paths_of_a_system(capsys):
     assert machine(capsys, "info p.parquet")["paths"] == 4
 
 
+@pytest.mark.parametrize("name", gendyn.systems.SYSTEMS)
+def test_every_system_is_simulated(capsys, name):
+    system = gendyn.systems.get_system(name)
+    times = ",".join(str(t) for t in system.times[:3])
+    found = machine(capsys, f"simulate {name} --times {times} --n 4 --paths --out p.npz")
+    paths = gendyn.Paths.load("p.npz")
+    assert (found["kind"], found["dim"], paths.n_paths) == ("paths", paths.dim, 4)
+    assert found["names"] == list(system.names[: paths.dim])
+    found = machine(capsys, f"simulate {name} --times {times} --n 4 --out c.npz")
+    assert gendyn.Snapshots.load("c.npz").sizes == (4, 4, 4)
+    assert found["system"] == repr(system)
+
+
 def test_a_biologists_file(capsys, folder):
     generator = np.random.default_rng(0)
     adata = anndata.AnnData(np.zeros((60, 1), dtype=np.float32))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.special import erfcx
 
 from gendyn.data import Paths
 from gendyn.sampling import ExactLinear, sample
@@ -18,6 +19,7 @@ from gendyn.systems import (
     DoubleOrnsteinUhlenbeck,
     DoubleWell,
     GrowingToggleSwitch,
+    MertonJumpDiffusion,
     OrnsteinUhlenbeck,
     Pendulum,
     ProteinRepressilator,
@@ -104,8 +106,6 @@ def test_mean_passage_of_the_double_well_is_simulated():
 
 def test_mean_passage_of_ornstein_uhlenbeck():
     process = OrnsteinUhlenbeck(rate=1.0, volatility=1.0)
-    from scipy.special import erfcx
-
     # From -1 to the mean: sqrt(pi) int e^(y^2) (1 + erf y) dy.
     expected = quad(lambda y: math.sqrt(math.pi) * erfcx(-y), -1.0, 0.0)[0]
     assert process.mean_first_passage(-1.0, 0.0) == pytest.approx(expected, rel=1e-8)
@@ -184,7 +184,11 @@ def test_proteins_repress_and_are_hidden():
     change = (ring.drift(ZERO, more) - ring.drift(ZERO, x))[0]
     assert change[0] < 0
     assert change[1:5].abs().max() == 0
-    assert simulate_paths(ProteinRepressilator(), [0.0, 1.0], n=3).names == ("messenger 1", "messenger 2", "messenger 3")
+    assert simulate_paths(ProteinRepressilator(), [0.0, 1.0], n=3).names == (
+        "messenger 1",
+        "messenger 2",
+        "messenger 3",
+    )
     # Fast proteins follow their messengers, and in the limit the ring is the one without proteins: an error of order
     # one over their rate.
     x0 = torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)
@@ -226,6 +230,29 @@ def test_the_pendulum_keeps_its_energy_and_has_its_solution():
     period = pendulum.period(2.0)
     back = pendulum.solution(torch.tensor([0.0, period / 2, period]), torch.tensor([2.0]))
     torch.testing.assert_close(back[0, :, 0], torch.tensor([2.0, -2.0, 2.0]).double())
+
+
+def test_merton_prices_have_their_moments_and_their_law():
+    market = MertonJumpDiffusion(jump_rate=2.0)
+    t, n = 1.0, 40_000
+    x = simulate_snapshots(market, [t], n=n, seed=0, step=0.5, dtype=torch.float64).samples[0][:, 0]
+    assert abs(x.mean().item() - market.mean(t)) < 4.5 * x.std().item() / math.sqrt(n)
+    mean, variance, skewness, kurtosis = market.log_return_moments(t)
+    logs = x.log()
+    z = (logs - logs.mean()) / logs.std()
+    assert logs.mean().item() == pytest.approx(mean, abs=4.5 * math.sqrt(variance / n))
+    assert logs.var().item() == pytest.approx(variance, rel=0.04)
+    assert z.pow(3).mean().item() == pytest.approx(skewness, abs=0.06)
+    assert z.pow(4).mean().item() - 3 == pytest.approx(kurtosis, abs=0.15)
+    # The density is one, and its logarithmic moments are those.
+    y = torch.linspace(-6.0, 4.0, 20_001, dtype=torch.float64)
+    density = (market.transition_log_density(t, torch.ones_like(y)[:, None], y.exp()[:, None]) + y).exp()
+    moments = [torch.trapezoid(density * y**k, y).item() for k in (0, 1, 2)]
+    assert moments[0] == pytest.approx(1.0, abs=1e-9)
+    assert moments[1] == pytest.approx(mean, abs=1e-9)
+    assert moments[2] - moments[1] ** 2 == pytest.approx(variance, abs=1e-9)
+    with pytest.raises(ValueError, match="needs t, x0 and x to be positive"):
+        market.transition_log_density(t, torch.ones(1, 1), torch.zeros(1, 1))
 
 
 def branching(circuit, n, end, step, seed):

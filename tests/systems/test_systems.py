@@ -28,7 +28,7 @@ DIFFUSIONS = [n for n in SYSTEMS if isinstance(get_system(n), DiffusionSystem)]
 every_diffusion = pytest.mark.parametrize("name", DIFFUSIONS)
 every_start = pytest.mark.parametrize("name", [n for n in SYSTEMS if hasattr(get_system(n), "initial")])
 
-FIXED_STARTS = ("geometric-brownian-motion", "brownian-motion")
+FIXED_STARTS = ("geometric-brownian-motion", "brownian-motion", "merton-jump-diffusion")
 
 
 @every_system
@@ -194,6 +194,7 @@ def test_chaos_takes_noise_on_every_coordinate(name):
         ("growing-toggle-switch", {"death": -1.0}, ValueError, "death must not be negative"),
         ("flashing-ratchet", {"switching": 0.0}, ValueError, "switching must be positive"),
         ("alanine-dipeptide", {"rate": 1.0}, ValueError, "alanine-dipeptide has no parameter rate; it has none"),
+        ("merton-jump-diffusion", {"jump_rate": 0.0}, ValueError, "jump_rate must be positive"),
         ("sines", {"features": 0}, ValueError, "features must be at least 1"),
         ("two-state-folding", {"step": 0.0}, ValueError, "step must be positive"),
     ],
