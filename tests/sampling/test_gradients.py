@@ -182,5 +182,6 @@ def test_an_adaptive_solver_has_no_pieces():
 
 
 def test_reversible_heun_warns():
-    with pytest.warns(UserWarning, match="unstable over long times"):
+    with pytest.warns(UserWarning, match="unstable over long times") as caught:
         sample(Neural(), torch.zeros(2, 3, dtype=torch.float64), [0.0, 1.0], step=0.1, solver="reversible_heun")
+    assert caught[0].filename == __file__
