@@ -88,6 +88,7 @@ def state_space_divergence(
     ----------
     real, generated
         Long trajectories, see :func:`~gendyn.evaluation.trajectory.trajectories`; times and their order do not matter.
+        Give both in the same units: standardised by its own statistics each, a thin attractor lies in other cells.
     form
         ``"bins"``, ``"mixture"``, or ``"auto"``: bins up to five dimensions. The mixture form is nearly blind at
         variance 1 of standardised data; 0.01 sees more.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -147,8 +148,13 @@ def rank_histogram(
         bins = min(made.n_members + 1, max(2, cases // 10))
     result = pit_histogram(_pit(made, root), bins=bins, metric="rank histogram")
     extra = dict(result.extra) | {"members": made.n_members, "dropped": made.dropped}
-    fields = {"seed": root, "n_generated": result.n_real * made.n_members, "seconds": time.perf_counter() - began}
-    return MetricResult(**(result.to_dict() | fields | {"extra": extra}))
+    return replace(
+        result,
+        seed=root,
+        n_generated=result.n_real * made.n_members,
+        seconds=time.perf_counter() - began,
+        extra=extra,
+    )
 
 
 def coverage(

@@ -332,9 +332,10 @@ def _push(function: Map, x: Tensor, tangent: Tensor, jacobian: Map | None) -> tu
         with torch.enable_grad():
             copies = x.repeat(d, 1).requires_grad_(True)
             images = function(copies).reshape(d, b, d)
-            if not images.requires_grad:
-                raise ValueError("the system does not depend on its state in a differentiable way; give a jacobian")
-            rows = torch.autograd.grad(images.diagonal(dim1=0, dim2=2).sum(), copies)[0]
+            traced = images.diagonal(dim1=0, dim2=2).sum()
+            rows = torch.autograd.grad(traced, copies, allow_unused=True)[0] if traced.requires_grad else None
+        if rows is None:
+            raise ValueError("the system does not depend on its state in a differentiable way; give a jacobian")
         return images[0].detach(), rows.reshape(d, b, d).transpose(0, 1) @ tangent
     # Few of them: each state is repeated once for each of its tangent vectors, and pushed forward.
     directions = tangent.transpose(1, 2).reshape(-1, d)

@@ -138,13 +138,18 @@ def _prepared(
     check_order(order)
     one, two = trajectories(real, generated, metric="ordinal distance", even=True, minimum_times=order, on_nan=on_nan)
     one, two = drop_constant(one, two, "ordinal distance")
+    # A pattern must fit into a half of one trajectory as well, between which the floor is computed.
+    shortest = min(one.n_times // 2 if one.single else one.n_times, two.n_times)
+    longest = (shortest - 1) // (order - 1)
+    asked = 1 if lags is None else max(lags, default=0)
+    if not 1 <= asked <= longest:
+        raise ValueError(
+            f"ordinal distance needs lags of at least 1 and at most {longest} for {order} values in trajectories of "
+            f"{one.n_times} and {two.n_times} times, the first of which is halved for the floor if it is alone; "
+            f"got {asked}"
+        )
     if lags is not None:
-        if not len(lags):
-            raise ValueError("lags must hold at least one; got none")
         return one, two, (tuple(lags),) * one.dim
-    # The span of a pattern must fit into a half as well, between which the floor is computed.
-    usable = one.first(max(order, min(one.n_times // 2 if one.single else one.n_times, two.n_times)))
-    longest = (usable.n_times - 1) // (order - 1)
     chosen = (sampling_lags(one.values[:, :, i], order=order) for i in range(one.dim))
     return one, two, tuple(tuple(sorted({min(lag, longest) for lag in channel})) for channel in chosen)
 

@@ -146,6 +146,21 @@ def test_the_mixture_form_is_nearly_blind_at_unit_variance(lorenz):
 
 
 @pytest.mark.slow
+def test_independent_runs_of_lorenz_are_a_tenth_apart_on_one_scale():
+    from gendyn.sampling import sample
+
+    start = Lorenz63().initial(60, dtype=torch.float64)
+    pieces = sample(Lorenz63(), start, torch.arange(6000) * 0.01, step=0.01).values[:, 1000:].numpy()
+    runs = pieces.reshape(3, -1, 3)  # twenty pieces of the invariant measure, 100,000 points, each
+    pairs = [(0, 1), (1, 2), (2, 0)]
+    values = [state_space_divergence_value(runs[i], runs[j]) for i, j in pairs]
+    assert 0.02 < np.mean(values) < 0.15
+    # A thin attractor is moved out of its cells by statistics of its own.
+    standard = [(x - x.mean(0)) / x.std(0) for x in runs]
+    assert np.mean([state_space_divergence_value(standard[i], standard[j]) for i, j in pairs]) > np.mean(values)
+
+
+@pytest.mark.slow
 def test_the_interval_is_as_wide_as_independent_runs_differ():
     from gendyn.sampling import sample
 

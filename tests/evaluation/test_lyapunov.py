@@ -155,6 +155,11 @@ def test_equal_seeds_are_equal():
             ValueError,
             r"jacobian must have shape \(1, 2, 2\)",
         ),
+        (
+            lambda: lyapunov_spectrum(torch.nn.Embedding(1, 2).double().weight.expand_as, starts(1, 2), 5),
+            ValueError,
+            "in a differentiable way",
+        ),
         (lambda: lyapunov_spectrum(torch.zeros_like, starts(1, 2), 5), ValueError, "in a differentiable way"),
         (lambda: lyapunov_spectrum(henon, 10 + starts(2, 2), 50), FloatingPointError, "2 of 2 trajectories stopped"),
         (lambda: rosenstein(np.zeros((2, 50, 1)), window=(0, 5)), ValueError, "one complete trajectory"),

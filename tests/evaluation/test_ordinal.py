@@ -24,7 +24,6 @@ RNG = np.random.default_rng(0)
 
 
 def logistic_series(n):
-    # The angle doubles; a new seventeenth digit is drawn at each step, so that rounding closes no cycle.
     x = np.empty(n)
     x[0] = 0.3
     for k in range(1, n):
