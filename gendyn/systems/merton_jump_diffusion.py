@@ -58,7 +58,7 @@ class MertonJumpDiffusion:
     Examples
     --------
     >>> round(MertonJumpDiffusion().mean(1.0), 4)
-    1.0089
+    1.0094
     """
 
     growth: float = 0.1

@@ -58,7 +58,7 @@ class ProteinRepressilator:
     Examples
     --------
     >>> [round(level, 3) for level in ProteinRepressilator().equilibrium]
-    [1.698, 1.698]
+    [1.697, 1.697]
     """
 
     leak: float = 1e-5

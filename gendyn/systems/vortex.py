@@ -48,7 +48,7 @@ class Vortex:
     Examples
     --------
     >>> round(Vortex().period(0.75), 2)
-    8.21
+    8.22
     """
 
     rotation: float = 1.0
