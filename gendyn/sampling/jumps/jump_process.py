@@ -105,7 +105,6 @@ class RateMatrix:
     ) -> None:
         self.autonomous: bool = isinstance(rates, Tensor) or not callable(rates)
         self._function: Callable[[Tensor], Tensor] | None = None
-        self._bound: float | None = None
         if self.autonomous:
             if bound is not None:
                 raise ValueError("a constant rate matrix bounds its own exit rates; leave out bound")
@@ -113,6 +112,7 @@ class RateMatrix:
             _check_rate_matrix(matrix)
             self._off_diagonal = matrix.clone().fill_diagonal_(0.0)
             self.n_states: int = len(matrix)
+            self._bound = float(self.exit_rates.max())
         else:
             if bound is None:
                 raise ValueError("rates that depend on time need bound=, a number that no exit rate exceeds")
@@ -172,8 +172,7 @@ class RateMatrix:
 
     def bound(self, state: Tensor) -> Tensor:
         """Return the bound on the exit rate, the same for every state, ``(B,)``."""
-        value = float(self.exit_rates.max()) if self._bound is None else self._bound
-        return torch.full((len(state),), value, dtype=torch.float64)
+        return torch.full((len(state),), self._bound, dtype=torch.float64)
 
     def transition(self, t: float | Tensor) -> Tensor:
         r"""Return :math:`P(t) = e^{Qt}` of a constant matrix, ``(K, K)``, or ``(T, K, K)`` for times ``(T,)``.
