@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from gendyn.interpolants import FlowMatching, StochasticInterpolant
+from gendyn.interpolants import FlowMatching, MetaFlowMatching, StochasticInterpolant
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
 
 MODELS: dict[str, type[Estimator]] = {
     "FlowMatching": FlowMatching,
+    "MetaFlowMatching": MetaFlowMatching,
     "StochasticInterpolant": StochasticInterpolant,
 }
 """Every model of the package by its name in a file's header and on the command line."""

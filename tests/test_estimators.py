@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import gendyn
-from gendyn.data import Paths, Snapshots
+from gendyn.data import Cohort, Paths, Snapshots
 from gendyn.models import MODELS
 from gendyn.training import Estimator, NotFittedError
 
@@ -26,6 +26,25 @@ from gendyn.training import Estimator, NotFittedError
 def populations(n: int = 40, seed: int = 0) -> Snapshots:
     generator = torch.Generator().manual_seed(seed)
     return Snapshots([0.0, 1.0, 2.5], [torch.randn(n, 2, generator=generator) + k for k in range(3)])
+
+
+def cohort(n: int = 40, seed: int = 0) -> Cohort:
+    generator = torch.Generator().manual_seed(seed)
+    starts = [torch.randn(n, 2, generator=generator) + k for k in range(4)]
+    return Cohort({f"p{k}": Snapshots([0.0, 1.0], [x, 0.5 * x + k]) for k, x in enumerate(starts)})
+
+
+def tensors_of(data: Snapshots | Cohort) -> list[torch.Tensor]:
+    return [x for part in (data.values() if isinstance(data, Cohort) else [data]) for x in part.samples]
+
+
+def spoilt(data: Snapshots | Cohort) -> Snapshots | Cohort:
+    """Return the same data with one value that is not a number; already their container refuses it."""
+    if isinstance(data, Cohort):
+        return Cohort({name: spoilt(member) for name, member in data.items()})
+    samples = [x.clone() for x in data.samples]
+    samples[1][0, 0] = float("nan")
+    return Snapshots(data.times, samples)
 
 
 @dataclass
@@ -55,6 +74,22 @@ CASES = {
             "hidden": (8,),
         },
     ),
+    **{
+        f"MetaFlowMatching({encoder})": Case(
+            gendyn.MetaFlowMatching,
+            {
+                "encoder": encoder,
+                "coupling": "ot" if encoder == "kernel" else "paired",
+                "neighbours": 5,
+                "steps": 30,
+                "hidden": (8,),
+                "batch_size": 16,
+            },
+            data=cohort(),
+            fresh=cohort(seed=9),
+        )
+        for encoder in ("kernel", "gcn", "one-hot")
+    },
     "FlowMatching(watched)": Case(
         gendyn.FlowMatching, {"steps": 30, "hidden": (8,), "validation_fraction": 0.2, "patience": 2}
     ),
@@ -105,9 +140,9 @@ def test_same_seed_same_model(case):
 
 @every_case
 def test_a_fit_leaves_data_and_parameters_alone(case):
-    before = [x.clone() for x in case.data.samples]
+    before = [x.clone() for x in tensors_of(case.data)]
     model = fitted(case)
-    assert all(torch.equal(a, b) for a, b in zip(before, case.data.samples, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, tensors_of(case.data), strict=True))
     assert model.get_params() == case.model(**case.parameters).get_params()
 
 
@@ -164,10 +199,8 @@ def test_bad_data_are_refused(case):
     model = case.model(**case.parameters)
     with pytest.raises(TypeError):
         model.fit([1, 2, 3], progress=False)
-    spoilt = [x.clone() for x in case.data.samples]
-    spoilt[1][0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN"):
-        model.fit(Snapshots(case.data.times, spoilt), progress=False)
+        model.fit(spoilt(case.data), progress=False)
     assert not hasattr(model, "process_")
 
 

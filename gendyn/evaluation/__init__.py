@@ -3,6 +3,7 @@
 from gendyn.evaluation.attractor import free_run, state_space_divergence, state_space_divergence_value
 from gendyn.evaluation.baselines import Prediction, mean_shift, neighbours, ot_interpolant, training_free_rows, union
 from gendyn.evaluation.calibration import coverage, pit, pit_histogram, rank_histogram
+from gendyn.evaluation.cohorts import PopulationComparison, compare_populations, correlation_agreement
 from gendyn.evaluation.dictionary import fourier, legendre, monomials, radial
 from gendyn.evaluation.distances import (
     energy_distance,
@@ -58,9 +59,12 @@ __all__ = [
     "MetricResult",
     "NeighbourDivergence",
     "OrdinalStatistics",
+    "PopulationComparison",
     "Prediction",
     "Report",
+    "compare_populations",
     "complexity_limits",
+    "correlation_agreement",
     "coverage",
     "crps",
     "crps_gaussian",

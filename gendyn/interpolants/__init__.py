@@ -7,6 +7,7 @@ from gendyn.interpolants.fields import InterpolantFields
 from gendyn.interpolants.flow_matching import FlowMatching
 from gendyn.interpolants.gamma import GAMMAS, Gamma
 from gendyn.interpolants.interpolant_process import InterpolantProcess, like_gamma, path_optimal, vanishing
+from gendyn.interpolants.meta_flow_matching import MetaFlowMatching
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.schedule import SCHEDULES, CustomSchedule, Schedule
 from gendyn.interpolants.stochastic_interpolant import StochasticInterpolant
@@ -26,6 +27,7 @@ __all__ = [
     "GaussianMixtureInterpolant",
     "InterpolantFields",
     "InterpolantProcess",
+    "MetaFlowMatching",
     "Schedule",
     "StochasticInterpolant",
     "VelocityField",

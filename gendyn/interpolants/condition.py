@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gendyn.data import Snapshots
 
-__all__ = ["ConditionEncoder"]
+__all__ = ["ConditionEncoder", "MemberConditions"]
 
 
 class ConditionEncoder:
@@ -54,6 +54,17 @@ class ConditionEncoder:
             If there is no such column, or an entry is missing or not finite.
         """
         values = pd.concat([_column(column, frame) for frame in data.obs or ()]) if data.obs else _column(column, None)
+        return cls.of(column, values)
+
+    @classmethod
+    def of(cls, column: str, values: pd.Series[Any]) -> Self:
+        """Read the labels, or mean and standard deviation, off a column.
+
+        Raises
+        ------
+        ValueError
+            If an entry is missing or not finite.
+        """
         if values.isna().any():
             raise ValueError(
                 f"condition {column!r} must be known for every row; {int(values.isna().sum())} are missing"
@@ -123,3 +134,70 @@ def _column(name: str, frame: pd.DataFrame | None) -> pd.Series[Any]:
         known = ", ".join(map(str, columns)) or "none"
         raise ValueError(f"condition {name!r} must be a column of the populations' obs; there are {known}")
     return frame[name]
+
+
+class MemberConditions:
+    """The conditions of a cohort's members as rows of numbers: one :class:`ConditionEncoder` a column.
+
+    A single label or number is one column, a row of them has a column each, a mapping a column a key.
+
+    Parameters
+    ----------
+    columns
+        Encoders in order.
+
+    Examples
+    --------
+    >>> conditions = MemberConditions.fit({"p1": {"drug": "A", "dose": 1.0}, "p2": {"drug": "B", "dose": 3.0}})
+    >>> conditions({"drug": "B", "dose": 1.0}).tolist()
+    [0.0, 1.0, 1.0, -1.0, 1.0]
+    """
+
+    def __init__(self, columns: Sequence[ConditionEncoder]) -> None:
+        self.columns = tuple(columns)
+
+    @classmethod
+    def fit(cls, conditions: Mapping[str, Any]) -> Self:
+        """Read the columns off the conditions of all members.
+
+        Raises
+        ------
+        ValueError
+            If members have other columns, or an entry is missing or not finite.
+        """
+        table = [_row(condition) for condition in conditions.values()]
+        names = list(table[0])
+        for member, row in zip(conditions, table, strict=True):
+            if list(row) != names:
+                raise ValueError(
+                    f"conditions of all members must have the same entries; {member!r} has {', '.join(row)}, "
+                    f"the first has {', '.join(names)}"
+                )
+        return cls([ConditionEncoder.of(name, pd.Series([row[name] for row in table])) for name in names])
+
+    @property
+    def width(self) -> int:
+        """Entries of an encoded condition."""
+        return sum(column.width for column in self.columns)
+
+    def __call__(self, condition: Any) -> Tensor:
+        """Return one condition as ``(width,)``.
+
+        Raises
+        ------
+        ValueError
+            If an entry is missing, or was not seen in the fit.
+        """
+        row = _row(condition)
+        missing = [column.column for column in self.columns if column.column not in row]
+        if missing:
+            raise ValueError(f"a condition needs {missing[0]!r}; got {condition!r}")
+        return torch.cat([column(row[column.column], rows=1) for column in self.columns])
+
+
+def _row(condition: Any) -> dict[str, Any]:
+    if isinstance(condition, Mapping):
+        return {str(key): condition[key] for key in sorted(condition, key=str)}
+    if isinstance(condition, (tuple, list)):
+        return {f"condition {k}": value for k, value in enumerate(condition)}
+    return {"condition": condition}

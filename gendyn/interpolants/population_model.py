@@ -17,7 +17,7 @@ from gendyn.data import Paths, Snapshots
 from gendyn.evaluation import wasserstein_value
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
-from gendyn.training import Estimator, Objective, TrainingDiverged, fingerprint, fit
+from gendyn.training import Estimator, Objective, fingerprint
 
 __all__ = ["PopulationModel"]
 
@@ -47,9 +47,6 @@ class PopulationModel(Estimator):
     steps: int
     batch_size: int
     lr: float
-    weight_decay: float
-    clip: float | None
-    ema: float | None
     validation_fraction: float
     patience: int | None
 
@@ -229,30 +226,7 @@ class PopulationModel(Estimator):
         self.names_ = data.names
         self.initial_ = self._initial_cells(data, root)
         self.seed_ = root
-        try:
-            result = fit(
-                objective,
-                steps=self.steps,
-                lr=self.lr,
-                optimizer="adamw" if self.weight_decay else "adam",
-                weight_decay=self.weight_decay,
-                schedule="cosine",
-                clip=self.clip,
-                ema=self.ema,
-                patience=self.patience,
-                seed=root,
-                progress=progress,
-                checkpoint=checkpoint,
-                resume=resume,
-                fingerprint=identity,
-            )
-        except TrainingDiverged as error:
-            self.history_ = error.history
-            raise
-        finally:
-            objective.module.eval().requires_grad_(False)
-        self.history_ = result.history
-        return self
+        return self._learn(objective, identity, progress=progress, checkpoint=checkpoint, resume=resume)
 
     def _check_training(self) -> None:
         """Raise a ValueError for the first hyper-parameter of the training that is out of range."""

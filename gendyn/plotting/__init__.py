@@ -6,7 +6,7 @@ from gendyn.plotting.motion import fan, trajectories, velocity
 from gendyn.plotting.page import Page, combine
 from gendyn.plotting.populations import hold_out, marginals, populations, snapshots
 from gendyn.plotting.style import figure_of, style
-from gendyn.plotting.tables import distances, history, leave_one_out
+from gendyn.plotting.tables import distances, history, leave_one_out, methods
 
 __all__ = [
     "Page",
@@ -21,6 +21,7 @@ __all__ = [
     "koopman_spectrum",
     "leave_one_out",
     "marginals",
+    "methods",
     "populations",
     "power_spectra",
     "rank_histogram",

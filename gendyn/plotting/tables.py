@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from gendyn.plotting.style import GENERATED, MUTED, REAL, axes, style
 
-__all__ = ["distances", "history", "leave_one_out"]
+__all__ = ["distances", "history", "leave_one_out", "methods"]
 
 
 def history(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -121,6 +121,39 @@ def leave_one_out(table: pd.DataFrame, *, metric: str = "W1", ax: Axes | None = 
             labels.append(f"{row['row']} ({row['start']})" if several and row["kind"] == "method" else str(row["row"]))
         ax.set_yticks(range(len(labels)), labels)
         ax.set_xlabel(label)
+    return ax
+
+
+def methods(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw one number a method with its interval, best last; grey-blue rows need no learning, the line is the floor.
+
+    Parameters
+    ----------
+    table
+        Columns ``row``, ``kind`` (``"baseline"``, ``"method"``, ``"floor"``), ``metric``, ``value``, ``low``, ``high``.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"row": ["identity"], "kind": ["baseline"], "metric": ["W1"], "value": [1.0]})
+    >>> methods(frame.assign(low=0.9, high=1.1)).get_xlabel()
+    'W1'
+    """
+    _need(table, ("row", "kind", "metric", "value", "low", "high"))
+    floor = table[table["kind"] == "floor"]["value"]
+    shown = table[table["kind"] != "floor"].sort_values("value", ascending=False)
+    ax = axes(ax, (6.4, 0.34 * len(shown) + 1.2))
+    with style():
+        if len(floor):
+            ax.axvline(float(floor.iloc[0]), color=MUTED, lw=1.2)
+            place = (float(floor.iloc[0]), len(shown) - 0.4)
+            ax.annotate("floor", place, color="#888888", fontsize="small", ha="center", annotation_clip=False)
+        for y, (_, row) in enumerate(shown.iterrows()):
+            learned = row["kind"] == "method"
+            colour = GENERATED if learned else REAL
+            ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.2)
+            ax.scatter(row["value"], y, s=48, color=colour, zorder=3, marker="D" if learned else "o")
+        ax.set_yticks(range(len(shown)), [str(row) for row in shown["row"]])
+        ax.set_xlabel(str(shown["metric"].iloc[0]))
     return ax
 
 

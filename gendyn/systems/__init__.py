@@ -12,6 +12,7 @@ from gendyn.systems.fractional_brownian_motion import FractionalBrownianMotion
 from gendyn.systems.fractional_ornstein_uhlenbeck import FractionalOrnsteinUhlenbeck
 from gendyn.systems.geometric_brownian_motion import GeometricBrownianMotion
 from gendyn.systems.growing_toggle_switch import GrowingToggleSwitch
+from gendyn.systems.letters import letters
 from gendyn.systems.lorenz63 import Lorenz63
 from gendyn.systems.lotka_volterra import LotkaVolterra
 from gendyn.systems.maps import HenonMap, LogisticMap
@@ -75,6 +76,7 @@ __all__ = [
     "TwoStateFolding",
     "Vortex",
     "get_system",
+    "letters",
     "simulate_paths",
     "simulate_snapshots",
 ]

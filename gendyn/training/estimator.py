@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gendyn.data import Paths, read_header, read_tensors, write_tensors
 from gendyn.randomness import Seed
+from gendyn.training.loop import Objective, TrainingDiverged, fit
 
 __all__ = ["Estimator", "NotFittedError", "read_model_header"]
 
@@ -125,6 +126,44 @@ class Estimator(ABC):
     def _check_fitted(self) -> None:
         if not hasattr(self, "process_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit(data) first")
+
+    def _learn(
+        self,
+        objective: Objective,
+        identity: str,
+        *,
+        progress: bool,
+        checkpoint: str | Path | None,
+        resume: bool,
+    ) -> Self:
+        """Train an objective's module with the model's own hyper-parameters, and keep the history.
+
+        Of the hyper-parameters ``steps`` and ``lr`` must be there; ``weight_decay``, ``clip``, ``ema`` and ``patience``
+        are taken where the model has them.
+        """
+        options = {name: getattr(self, name) for name in ("clip", "ema", "patience") if hasattr(self, name)}
+        decay = float(getattr(self, "weight_decay", 0.0))
+        try:
+            result = fit(
+                objective,
+                steps=self.steps,  # type: ignore[attr-defined]
+                lr=self.lr,  # type: ignore[attr-defined]
+                optimizer="adamw" if decay else "adam",
+                weight_decay=decay,
+                seed=self.seed_,
+                progress=progress,
+                checkpoint=checkpoint,
+                resume=resume,
+                fingerprint=identity,
+                **options,
+            )
+        except TrainingDiverged as error:
+            self.history_ = error.history
+            raise
+        finally:
+            objective.module.eval().requires_grad_(False)
+        self.history_ = result.history
+        return self
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model to one safetensors file, atomically.
