@@ -154,6 +154,7 @@ class _Listed:
         self._steps = steps
         self._offsets = grid.offsets
         self._cells = cells
+        self._held: tuple[tuple[int, int, int, float], tuple[Tensor, Tensor]] | None = None
 
     def increments(self, interval: int, first: int, count: int) -> Increments:
         start = self._offsets[interval] + first
@@ -161,14 +162,30 @@ class _Listed:
         return torch.stack([w for w, _ in parts]), torch.stack([area for _, area in parts])
 
     def _one(self, step: _Step) -> tuple[Tensor, Tensor]:
-        whole, area = self._cells.between(step.cell, step.depth, step.number, 1)
+        whole, area = (part[0] for part in self._cells.between(step.cell, step.depth, step.number, 1))
         if (step.start, step.end) == (0.0, 1.0):
-            return whole[0], area[0]
-        before, above = self._cells.until(step.cell, step.depth, step.number, step.start)
-        after, total = self._cells.until(step.cell, step.depth, step.number, step.end)
-        h = self._cells.lengths[step.cell] / 2**step.depth * (step.end - step.start)
+            return whole, area
+        h = self._length(step) * (step.end - step.start)
+        before, above = self._until(step, step.start, whole, area)
+        after, total = self._until(step, step.end, whole, area)
         w = after - before
-        return w.to(whole), ((total - above - before * h) / h - 0.5 * w).to(whole)
+        return w.to(area), ((total - above - before * h) / h - 0.5 * w).to(area)
+
+    def _until(self, step: _Step, fraction: float, whole: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the path from the start of a step's cell, and its integral; the last one is held for the next step."""
+        if fraction == 0.0:
+            nothing = torch.zeros_like(whole, dtype=torch.float64)
+            return nothing, nothing
+        if fraction == 1.0:
+            w = whole.to(torch.float64)
+            return w, self._length(step) * (0.5 * w + area)
+        key = (step.cell, step.depth, step.number, fraction)
+        if self._held is None or self._held[0] != key:
+            self._held = key, self._cells.until(*key)
+        return self._held[1]
+
+    def _length(self, step: _Step) -> float:
+        return math.ldexp(float(self._cells.lengths[step.cell]), -step.depth)
 
 
 def _steps(start: float, end: float, place: Place, inside: Tensor) -> tuple[Tensor, list[_Step], list[int]]:
