@@ -5,18 +5,20 @@ mode            memory                                         for
 ==============  =============================================  ==========================================
 ``backprop``    every step's graph                             short runs
 ``checkpoint``  about :math:`\sqrt N` steps' graphs            long runs of any solver; two forward passes
-``reversible``  one step's graph                               very long runs; a solver that can go back
+``reversible``  one step's graph, at most 64 MB of states      very long runs; a solver that can go back
 ``auto``        ``backprop`` below 1 GB, else ``checkpoint``   not thinking about it
 ==============  =============================================  ==========================================
 
-The reversible mode keeps the end alone. Going back, it takes each step in reverse, and pulls the gradient through
-the step with a graph of that step only; the noise is drawn again from its key. EES(2,5) goes back up to
-:math:`O(h^6)` a step, and is put right at every output time; reversible Heun goes back exactly up to rounding.
+The reversible mode goes back along the run, and pulls the gradient through each step with a graph of that step only;
+the noise is drawn again from its key. With EES(2,5) the states from which the last steps began are kept as long as
+they are few; from there each step is taken in reverse, which is right up to :math:`O(h^6)`, and put right at every
+output time. Reversible Heun keeps the end alone, and goes back exactly up to rounding.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -30,6 +32,9 @@ from gendyn.sampling.runner import Run, Segment, State, value_of
 from gendyn.sampling.tiles import STEPS
 
 __all__ = ["checkpointed_outputs", "gradient_bytes", "parameters_of", "reversible_outputs"]
+
+_KEPT_BYTES = 1 << 26
+"""Bytes of states that a reversible run keeps."""
 
 
 def parameters_of(process: Process, given: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
@@ -69,7 +74,7 @@ def gradient_bytes(run: Run) -> dict[str, int]:
         "checkpoint": kept + extra + max(parts) * step + len(parts) * state,
     }
     if hasattr(run.method, "back"):
-        found["reversible"] = kept + extra + 2 * step + 2 * state
+        found["reversible"] = kept + extra + 2 * step + 2 * state + _kept_states(run) * size
     return found
 
 
@@ -141,68 +146,103 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Run, tick: Callable[[int], Any], x0: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         outputs = []
+        starts: deque[Tensor] = deque(maxlen=_kept_states(run))
         state, done = run.begin(), 0
         for segment in run.segments():
-            state = run.advance(state, segment)
+            state = run.advance(state, segment, starts)
             done += segment.steps
             tick(segment.steps)
             if segment.last:
                 run.check(state, segment, done)
                 outputs.append(value_of(state))
-        ctx.run, ctx.parameters, ctx.end = run, parameters, state
+        ctx.run, ctx.parameters, ctx.end, ctx.starts = run, parameters, state, starts
         ctx.save_for_backward(*outputs)
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        run: Run = ctx.run
-        method: Any = run.method
-        outputs: tuple[Tensor, ...] = ctx.saved_tensors
-        state = ctx.end if isinstance(ctx.end, tuple) else (ctx.end,)
-        adjoint: list[Any] = [None if part is None else torch.zeros_like(part) for part in state]
-        collected = [torch.zeros_like(p) for p in ctx.parameters]
-        carried = run.forth is not None
+        pull = _Pull(ctx.parameters)
+        if ctx.run.forth is not None:
+            of_start = _through_carried(ctx.run, ctx.end, gradients, pull)
+        else:
+            of_start = _through_steps(ctx.run, [*ctx.starts], ctx.saved_tensors, gradients, pull)
+        return (None, None, of_start, *pull.collected)
 
-        def pull(forward: Callable[..., Any], inputs: Sequence[Any]) -> list[Any]:
-            """Pull the adjoint through a function of the state, collecting the gradients of the parameters."""
-            with torch.enable_grad():
-                leaves = [None if part is None else part.detach().requires_grad_(True) for part in inputs]
-                result = forward(leaves)
-                results = result if isinstance(result, tuple) else (result,)
-                pairs = [(r, a) for r, a in zip(results, adjoint, strict=True) if r is not None and r.requires_grad]
-                wanted = [*(leaf for leaf in leaves if leaf is not None), *ctx.parameters]
-                found = torch.autograd.grad(
-                    [r for r, _ in pairs], wanted, [a for _, a in pairs], materialize_grads=True
-                )
-            size = sum(leaf is not None for leaf in leaves)
-            for total, gradient in zip(collected, found[size:], strict=True):
+
+def _kept_states(run: Run) -> int:
+    """Return how many of the last steps' starts are kept, so that no way back to them is needed."""
+    size = run.x0.numel() * run.x0.element_size()
+    return 0 if run.forth is not None else min(run.grid.n_steps, _KEPT_BYTES // size)
+
+
+class _Pull:
+    """Pulls gradients from where a function leads back to where it was evaluated, and collects the parameters' own."""
+
+    def __init__(self, parameters: tuple[Tensor, ...]) -> None:
+        self._parameters = parameters
+        self.collected = [torch.zeros_like(p) for p in parameters]
+
+    def __call__(self, leaf: Tensor, results: Sequence[Any], adjoints: Sequence[Any]) -> Tensor:
+        """Return the gradient by ``leaf`` of the results, weighted by their adjoints."""
+        pairs = [(r, a) for r, a in zip(results, adjoints, strict=True) if r is not None and r.requires_grad]
+        if not pairs:
+            return torch.zeros_like(leaf)
+        wanted, weights = [leaf, *self._parameters], [a for _, a in pairs]
+        found: list[Tensor | None] = [*torch.autograd.grad([r for r, _ in pairs], wanted, weights, allow_unused=True)]
+        for total, gradient in zip(self.collected, found[1:], strict=True):
+            if gradient is not None:
                 total += gradient
-            of_leaves = iter(found[:size])
-            return [None if leaf is None else next(of_leaves) for leaf in leaves]
+        return torch.zeros_like(leaf) if found[0] is None else found[0]
 
-        for segment in reversed(list(run.segments())):
-            if segment.last:
-                adjoint[0] = adjoint[0] + gradients[segment.interval]
-                if not carried:
-                    state = (outputs[segment.interval],)
-            times, h = run.steps(segment)
-            increments, areas = run.increments(segment)
-            for k in reversed(range(segment.steps)):
-                t, dw = times[k], increments[k]
-                with torch.no_grad():
-                    if carried:
-                        before = method.back(run.process, t, h, state, dw)
-                    else:
-                        before = (method.back(run.process, t, h, state[0], dw),)
 
-                def step(leaves: Any, t: Tensor = t, h: Any = h, dw: Any = dw, area: Any = areas[k]) -> Any:
-                    if carried:
-                        return method.forth(run.process, t, h, tuple(leaves), dw)
-                    return method.step(run.process, t, h, leaves[0], dw, area)
+def _through_steps(
+    run: Run, starts: list[Tensor], outputs: Sequence[Tensor], gradients: Sequence[Tensor], pull: _Pull
+) -> Tensor:
+    """Return the gradient by the start of a run, going back from one value to the one before."""
+    method: Any = run.method
+    ends = [run.x0, *outputs]
+    x, adjoint = ends[-1], torch.zeros_like(run.x0)
+    for segment in reversed(list(run.segments())):
+        if segment.last:
+            x, adjoint = ends[segment.interval + 1], adjoint + gradients[segment.interval]
+        times, h = run.steps(segment)
+        increments, areas = run.increments(segment)
+        for k in reversed(range(segment.steps)):
+            t, dw = times[k], increments[k]
+            if starts:
+                x = starts.pop()
+            elif segment.first + k == 0:
+                x = ends[segment.interval]
+            else:
+                x = method.back(run.process, t, h, x, dw)
+            with torch.enable_grad():
+                x = x.detach().requires_grad_(True)
+                after = method.step(run.process, t, h, x, dw, areas[k])
+            adjoint = pull(x, [after], [adjoint])
+            x = x.detach()
+    return adjoint
 
-                adjoint = pull(step, before)
-                state = before
-        if carried:
-            times, _ = run.steps(Segment(0, 0, 1, False))
-            adjoint = pull(lambda leaves: method.begin(run.process, times[0], leaves[0]), [run.x0])
-        return (None, None, adjoint[0], *collected)
+
+def _through_carried(run: Run, end: State, gradients: Sequence[Tensor], pull: _Pull) -> Tensor:
+    """Return the gradient by the start of a run whose solver carries coefficients from one step to the next.
+
+    They are evaluated once a step, with the graph that the gradient is pulled through.
+    """
+    method: Any = run.method
+    state: State = None
+    adjoint: list[Any] = [None if part is None else torch.zeros_like(part) for part in end]
+    for segment in reversed(list(run.segments())):
+        if segment.last:
+            adjoint[0] = adjoint[0] + gradients[segment.interval]
+        times, h = run.steps(segment)
+        increments, _ = run.increments(segment)
+        for t, dw in zip(reversed(times), reversed(increments), strict=True):
+            with torch.enable_grad():
+                if state is None:
+                    state = end[0], *method.begin(run.process, t + h, end[1].detach().requires_grad_(True))[1:]
+                before = method.back(run.process, t, h, state, dw)
+            adjoint = method.adjoint_before(run.process, h, state, dw, adjoint, pull)
+            state = before
+    _, z, *coefficients = state
+    of_start: Tensor = adjoint[0] + adjoint[1] + pull(z, coefficients, adjoint[2:])
+    return of_start

@@ -36,9 +36,10 @@ def predict_memory(
     of which the longest checkpointed piece has :math:`K \approx \max(32, \sqrt N)`, the modes take about
 
     .. math:: \text{backprop: } N s, \qquad \text{checkpoint: } K s + \tfrac NK \lvert x \rvert, \qquad
-        \text{reversible: } 2 s,
+        \text{reversible: } 2 s + \min(N \lvert x \rvert, 64 \text{ MB}),
 
-    and the values at the output times, twice while they are put together. ``gradient="auto"`` decides by this.
+    (with reversible Heun :math:`2 s`), and the values at the output times, twice while they are put together.
+    ``gradient="auto"`` decides by this.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ so by segments.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -110,8 +111,8 @@ class Run:
         w, area = self.driver.increments(segment.interval, segment.first, segment.steps)
         return w.unbind(0), nothing if area is None else area.unbind(0)
 
-    def advance(self, state: State, segment: Segment) -> State:
-        """Return the state after a segment."""
+    def advance(self, state: State, segment: Segment, starts: deque[Tensor] | None = None) -> State:
+        """Return the state after a segment; ``starts`` is given the values from which each step began."""
         times, h = self.steps(segment)
         process, (increments, areas) = self.process, self.increments(segment)
         if self.forth is not None:
@@ -123,6 +124,8 @@ class Run:
             first = self.grid.offsets[segment.interval] + segment.first
             step = self.jumps.interrupted(step, first, segment.steps)
         for t, dw, area in zip(times, increments, areas, strict=True):
+            if starts is not None:
+                starts.append(state)
             state = step(process, t, h, state, dw, area)
         return state
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gendyn.sampling import ODE, SDE, sample
+from gendyn.sampling import ODE, SDE, adjoint, sample
 from gendyn.sampling.tiles import ROWS
 
 
@@ -66,6 +66,33 @@ def test_checkpoints_change_nothing(noise_type, solver):
     agree(found, expected, 1e-12)
 
 
+@pytest.fixture
+def no_state_kept(monkeypatch):
+    """Go all the way back, as very long runs do."""
+    monkeypatch.setattr(adjoint, "_KEPT_BYTES", 0)
+
+
+@pytest.mark.parametrize("noise_type", ["none", "additive", "diagonal", "scalar", "general"])
+@pytest.mark.parametrize("times", [(0.0, 0.5, 2.0), (0.0, 0.1, 0.2, 1.2)])
+def test_states_that_are_kept_give_the_same_gradients(noise_type, times):
+    process = Neural(noise_type)
+    values, expected = gradients(process, "backprop", solver="ees25", times=times)
+    again, found = gradients(process, "reversible", solver="ees25", times=times)
+    assert torch.equal(values, again)
+    agree(found, expected, 1e-13)
+
+
+def test_some_states_are_kept(monkeypatch):
+    # Of twenty steps the last eight; before them the way back is taken.
+    monkeypatch.setattr(adjoint, "_KEPT_BYTES", 8 * 24 * 8)
+    process = Neural()
+    _, expected = gradients(process, "backprop", solver="ees25", times=(0.0, 2.0))
+    _, found = gradients(process, "reversible", solver="ees25", times=(0.0, 2.0))
+    agree(found, expected, 1e-9)
+    assert not all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.usefixtures("no_state_kept")
 @pytest.mark.filterwarnings("ignore:reversible Heun")
 @pytest.mark.parametrize("noise_type", ["none", "additive", "diagonal", "scalar", "general"])
 @pytest.mark.parametrize(("solver", "tolerance"), [("reversible_heun", 1e-12), ("ees25", 1e-9)])
@@ -78,6 +105,7 @@ def test_going_back_gives_the_same_gradients(noise_type, solver, tolerance):
     agree(found, expected, 2e-9 if (solver, noise_type) == ("ees25", "general") else tolerance)
 
 
+@pytest.mark.usefixtures("no_state_kept")
 def test_going_back_in_single_precision():
     process = Neural(dtype=torch.float32)
     _, expected = gradients(process, "backprop", solver="ees25", dtype=torch.float32)
@@ -85,6 +113,7 @@ def test_going_back_in_single_precision():
     agree(found, expected, 1e-5)
 
 
+@pytest.mark.usefixtures("no_state_kept")
 @pytest.mark.filterwarnings("ignore:reversible Heun")
 @pytest.mark.parametrize("solver", ["ees25", "reversible_heun"])
 def test_times_of_each_paths_own(solver):
@@ -143,6 +172,7 @@ def test_parameters_of_plain_functions_are_given():
     assert float(slope) == pytest.approx(-2.0 * 2.718281828459045**-1.4, rel=1e-4)
 
 
+@pytest.mark.usefixtures("no_state_kept")
 def test_long_runs_stay_right_going_back():
     # A thousand steps back: put right at output times, the error does not grow.
     process = Neural()

@@ -68,15 +68,20 @@ def test_auto_decides_by_it(monkeypatch):
         assert len(taken) == pieces
 
 
+@pytest.mark.filterwarnings("ignore:reversible Heun")
 def test_it_grows_as_it_should():
     process = Neural("diagonal", torch.float32)
 
-    def found(rows=256, step=0.01, end=2.0):
-        return predict_memory(process, torch.zeros(rows, 3), [0.0, end], solver="ees25", step=step)
+    def found(rows=256, step=0.01, end=2.0, solver="ees25"):
+        return predict_memory(process, torch.zeros(rows, 3), [0.0, end], solver=solver, step=step)
 
     few, twice = found(), found(end=4.0)
     assert twice["backprop"] == pytest.approx(2 * few["backprop"], rel=0.02)
-    assert twice["reversible"] == few["reversible"]
+    assert twice["reversible"] == few["reversible"] + 200 * 256 * 3 * 4
+    long, longer = (found(rows=2048, end=end)["reversible"] for end in (40.0, 80.0))
+    assert long == longer > 64e6
+    carried = [found(end=end, solver="reversible_heun")["reversible"] for end in (2.0, 4.0)]
+    assert carried[0] == carried[1] < few["reversible"]
     assert found(rows=512)["backprop"] == pytest.approx(2 * few["backprop"], rel=0.01)
     # Of 40 000 steps a piece has two hundred (whole segments of 32).
     assert found(end=400.0)["checkpoint"] == pytest.approx(224 / 200 * few["backprop"], rel=0.05)

@@ -13,6 +13,10 @@ lets errors grow like :math:`e^{a T}` for every step: for short times only, neve
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from gendyn.sampling.process import Calculus, NoiseType, Process
@@ -63,14 +67,44 @@ class ReversibleHeun:
         return moved, ahead, f1, g1
 
     def back(self, process: Process, t: Tensor, h: float | Tensor, state: State, dw: Tensor | None) -> State:
-        """Return the state before the step that began at ``t``."""
-        y1, z1, f1, g1 = state
+        """Return the state before the step that began at ``t``.
+
+        Where gradients are recorded, its coefficients have a graph that begins at its ``z``.
+        """
+        y1, z1, f1 = (part.detach() for part in state[:3])
+        g1 = None if state[3] is None else state[3].detach()
         kind = process.noise_type
         minus = None if dw is None else -dw
-        z = kick(add_scaled(2 * y1 - z1, f1, -h), g1, minus, kind)
+        z = kick(add_scaled(2 * y1 - z1, f1, -h), g1, minus, kind).requires_grad_(torch.is_grad_enabled())
         f, g = both(process, t, z)
-        y = kick(kick(add_scaled(y1, f + f1, -0.5 * h), g, half(minus), kind), g1, half(minus), kind)
+        with torch.no_grad():
+            y = kick(kick(add_scaled(y1, f + f1, -0.5 * h), g, half(minus), kind), g1, half(minus), kind)
         return y, z, f, g
+
+    def adjoint_before(
+        self,
+        process: Process,
+        h: float | Tensor,
+        state: State,
+        dw: Tensor | None,
+        adjoint: Sequence[Any],
+        pull: Callable[..., Tensor],
+    ) -> list[Any]:
+        r"""Return the adjoint before a step from that after it, with the coefficients' graph at the end of the step.
+
+        With :math:`\bar f' \mathrel{+}= \tfrac12 h \bar y'` and :math:`\bar g' \mathrel{+}= \tfrac12 \bar y'\,\Delta W`
+        pulled back to :math:`a = \bar z' + (\partial_{z'} (f', g'))^\top (\bar f', \bar g')`,
+
+        .. math:: \bar y = \bar y' + 2 a, \quad \bar z = -a, \quad \bar f = (\tfrac12 \bar y' + a) h, \quad
+            \bar g = (\tfrac12 \bar y' + a)\, \Delta W .
+        """
+        of_y, of_z, of_f, of_g = adjoint
+        _, z, f, g = state
+        kind, slope = process.noise_type, 0.5 * of_y
+        of_f, kicked = add_scaled(of_f, slope, h), by_diffusion(slope, g, dw, kind)
+        a = of_z + pull(z, (f, g), (of_f, None if kicked is None else of_g + kicked))
+        slope = slope + a
+        return [of_y + 2 * a, -a, slope * h, by_diffusion(slope, g, dw, kind)]
 
     def step(
         self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None, area: Tensor | None = None
@@ -84,6 +118,15 @@ def both(process: Process, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]
     if process.noise_type == "none":
         return process.drift(t, x), None
     return coefficients(process, t, x)
+
+
+def by_diffusion(adjoint: Tensor, g: Tensor | None, dw: Tensor | None, kind: NoiseType) -> Tensor | None:
+    """Return the gradient by ``g`` of ``g dw``, weighted by an adjoint ``(B, d)``."""
+    if g is None or dw is None:
+        return None
+    if kind in ("diagonal", "scalar"):
+        return adjoint * dw
+    return adjoint.T @ dw if g.ndim == 2 else adjoint[:, :, None] * dw[:, None, :]
 
 
 def half(dw: Tensor | None) -> Tensor | None:
