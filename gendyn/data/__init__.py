@@ -2,6 +2,15 @@
 
 from gendyn.data.cohort import Cohort
 from gendyn.data.files import atomic_path, read_header, read_tensors, write_tensors
+from gendyn.data.irregularity import (
+    drop_blocks,
+    drop_high_values,
+    drop_published_rows,
+    drop_rows,
+    drop_values,
+    jitter_times,
+    keep_sporadic,
+)
 from gendyn.data.paths import Paths
 from gendyn.data.readers import read_paths, read_snapshots
 from gendyn.data.scaling import Scaling
@@ -16,6 +25,13 @@ __all__ = [
     "Snapshots",
     "atomic_path",
     "blocked_split",
+    "drop_blocks",
+    "drop_high_values",
+    "drop_published_rows",
+    "drop_rows",
+    "drop_values",
+    "jitter_times",
+    "keep_sporadic",
     "parse_times",
     "read_header",
     "read_paths",
