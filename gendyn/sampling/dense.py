@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gendyn.data import Snapshots
-from gendyn.data.checks import as_tensor
+from gendyn.data.checks import exact_times
 from gendyn.sampling.process import Process, refuse_jumps
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
@@ -126,7 +126,7 @@ def dense(
     refuse_jumps(process, "a dense solution")
     if gradient not in ("none", "backprop"):
         raise ValueError(f"gradient of a dense solution must be 'none' or 'backprop'; got {gradient!r}")
-    grid = as_tensor(times, "times").to(torch.float64)
+    grid = exact_times(times)
     if grid.ndim != 1:
         raise ValueError(f"a dense solution needs times (T,) shared by all paths; got shape {tuple(grid.shape)}")
     if solver == "auto":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gendyn.data import Paths
-from gendyn.data.checks import as_tensor, check_finite
+from gendyn.data.checks import check_finite, exact_times
 from gendyn.sampling.brownian_tree import DEEPEST, BrownianTree, Cells, Place
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.noise import Driver, Increments
@@ -215,7 +215,7 @@ def _finer(place: Place, ratio: float) -> Place:
 
 
 def _wanted(times: Any, paths: Paths) -> Tensor:
-    wanted = as_tensor(times, "times").to(torch.float64)
+    wanted = exact_times(times)
     if wanted.ndim != 1 or not len(wanted):
         raise ValueError(f"times must have shape (T,) with at least one time; got {tuple(wanted.shape)}")
     check_finite(wanted, "times")
