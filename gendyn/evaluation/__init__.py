@@ -4,19 +4,13 @@ from gendyn.evaluation.attractor import free_run, state_space_divergence, state_
 from gendyn.evaluation.baselines import Prediction, mean_shift, neighbours, ot_interpolant, training_free_rows, union
 from gendyn.evaluation.calibration import coverage, pit, pit_histogram, rank_histogram
 from gendyn.evaluation.cohorts import PopulationComparison, compare_populations, correlation_agreement
+from gendyn.evaluation.density import kde_kl, marginal_kde_kl
 from gendyn.evaluation.dictionary import fourier, legendre, monomials, radial
-from gendyn.evaluation.distances import (
-    energy_distance,
-    energy_value,
-    mmd,
-    mmd_value,
-    sliced_wasserstein,
-    sliced_wasserstein_value,
-    wasserstein,
-    wasserstein_value,
-)
+from gendyn.evaluation.frechet import frechet_distance, gaussian_frechet
 from gendyn.evaluation.holdout import leave_one_out
+from gendyn.evaluation.kernels import energy_distance, energy_value, mmd, mmd_value
 from gendyn.evaluation.koopman import KoopmanModes, residual_dmd, successors
+from gendyn.evaluation.line_transport import marginal_wasserstein
 from gendyn.evaluation.lyapunov import (
     LyapunovSpectrum,
     NeighbourDivergence,
@@ -36,7 +30,10 @@ from gendyn.evaluation.ordinal import (
     sampling_lags,
 )
 from gendyn.evaluation.ordinal_distance import ordinal_distance, ordinal_distance_value
+from gendyn.evaluation.permutation import PermutationTest, permutation_test
+from gendyn.evaluation.polylines import polyline
 from gendyn.evaluation.power_spectrum import power_spectrum, power_spectrum_distance, power_spectrum_distance_value
+from gendyn.evaluation.random_convolutions import RandomConvolutions, rc_fid
 from gendyn.evaluation.report import METRICS, LeaveOneOutReport, Report, evaluate
 from gendyn.evaluation.scores import (
     crps,
@@ -49,6 +46,11 @@ from gendyn.evaluation.scores import (
     variogram_scores,
 )
 from gendyn.evaluation.selection import InnerHoldOut
+from gendyn.evaluation.signature_kernels import kernel_score, signature_gram, signature_kernel, unit_scale
+from gendyn.evaluation.signature_mmd import signature_mmd
+from gendyn.evaluation.signatures import signature, signature_distance
+from gendyn.evaluation.sliced import max_sliced_wasserstein, sliced_wasserstein, sliced_wasserstein_value
+from gendyn.evaluation.transport import debiased_wasserstein, wasserstein, wasserstein_value
 
 __all__ = [
     "METRICS",
@@ -59,8 +61,10 @@ __all__ = [
     "MetricResult",
     "NeighbourDivergence",
     "OrdinalStatistics",
+    "PermutationTest",
     "PopulationComparison",
     "Prediction",
+    "RandomConvolutions",
     "Report",
     "compare_populations",
     "complexity_limits",
@@ -69,6 +73,7 @@ __all__ = [
     "crps",
     "crps_gaussian",
     "crps_scores",
+    "debiased_wasserstein",
     "energy_distance",
     "energy_score",
     "energy_scores",
@@ -76,11 +81,18 @@ __all__ = [
     "entropy_complexity",
     "evaluate",
     "fourier",
+    "frechet_distance",
     "free_run",
+    "gaussian_frechet",
     "kaplan_yorke_dimension",
+    "kde_kl",
+    "kernel_score",
     "leave_one_out",
     "legendre",
     "lyapunov_spectrum",
+    "marginal_kde_kl",
+    "marginal_wasserstein",
+    "max_sliced_wasserstein",
     "mean_shift",
     "mmd",
     "mmd_value",
@@ -93,17 +105,25 @@ __all__ = [
     "ordinal_patterns",
     "ordinal_statistics",
     "ot_interpolant",
+    "permutation_test",
     "pit",
     "pit_histogram",
+    "polyline",
     "power_spectrum",
     "power_spectrum_distance",
     "power_spectrum_distance_value",
     "radial",
     "rank_histogram",
+    "rc_fid",
     "residual_dmd",
     "rosenstein",
     "sampling_lags",
     "score_difference",
+    "signature",
+    "signature_distance",
+    "signature_gram",
+    "signature_kernel",
+    "signature_mmd",
     "sliced_wasserstein",
     "sliced_wasserstein_value",
     "state_space_divergence",
@@ -111,6 +131,7 @@ __all__ = [
     "successors",
     "training_free_rows",
     "union",
+    "unit_scale",
     "variogram_score",
     "variogram_scores",
     "wasserstein",

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from gendyn import plotting
 from gendyn.data import Cohort
-from gendyn.evaluation.distances import mmd_value, wasserstein_value
+from gendyn.evaluation.kernels import mmd_value
+from gendyn.evaluation.transport import wasserstein_value
 from gendyn.parallel import spread
 from gendyn.plotting import Page
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator

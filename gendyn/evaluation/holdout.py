@@ -36,9 +36,11 @@ from tqdm.auto import tqdm
 from gendyn.coupling import Plan
 from gendyn.data import Scaling, Snapshots
 from gendyn.evaluation.baselines import Prediction, neighbour_plan, neighbour_rows, ot_interpolant
-from gendyn.evaluation.distances import energy_value, mmd_value, sliced_wasserstein_value, wasserstein_value
+from gendyn.evaluation.kernels import energy_value, mmd_value
 from gendyn.evaluation.report import LeaveOneOutReport
+from gendyn.evaluation.sliced import sliced_wasserstein_value
 from gendyn.evaluation.starts import Method, Start, predict_starts
+from gendyn.evaluation.transport import wasserstein_value
 from gendyn.parallel import spread
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 

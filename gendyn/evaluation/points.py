@@ -41,14 +41,15 @@ class Points:
         one, two = order[:half], order[half : 2 * half]
         if not (self.weights[one].sum() > 0 and self.weights[two].sum() > 0):
             return None
-        return self._take(one), self._take(two)
+        return self.take(one), self.take(two)
 
     def resample(self, rng: np.random.Generator, size: int) -> Self:
         """Return ``size`` points drawn with replacement by their weights, each then of equal weight."""
         rows = rng.choice(len(self), size, p=self.weights)
         return type(self)(self.values[rows], np.full(size, 1 / size))
 
-    def _take(self, rows: np.ndarray[Any, Any]) -> Self:
+    def take(self, rows: np.ndarray[Any, Any]) -> Self:
+        """Return the points with the given numbers, their weights normalised anew."""
         return type(self)(self.values[rows], self.weights[rows] / self.weights[rows].sum())
 
 

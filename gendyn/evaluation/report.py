@@ -19,8 +19,10 @@ from matplotlib.figure import Figure
 
 from gendyn import plotting
 from gendyn.data import Paths, Snapshots, atomic_path
-from gendyn.evaluation.distances import energy_distance, mmd, sliced_wasserstein, wasserstein
+from gendyn.evaluation.kernels import energy_distance, mmd
 from gendyn.evaluation.metric import MetricResult
+from gendyn.evaluation.sliced import sliced_wasserstein
+from gendyn.evaluation.transport import wasserstein
 from gendyn.plotting import Page
 from gendyn.randomness import Seed, as_seed, derive_seed
 

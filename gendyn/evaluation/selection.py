@@ -22,8 +22,9 @@ import pandas as pd
 
 from gendyn.data import Snapshots
 from gendyn.evaluation.baselines import Prediction, neighbour_plan
-from gendyn.evaluation.distances import energy_value, wasserstein_value
+from gendyn.evaluation.kernels import energy_value
 from gendyn.evaluation.starts import Method, Start, predict_starts
+from gendyn.evaluation.transport import wasserstein_value
 from gendyn.parallel import spread
 from gendyn.randomness import Seed, as_seed, derive_seed
 
