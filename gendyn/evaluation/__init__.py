@@ -6,7 +6,33 @@ from gendyn.evaluation.calibration import coverage, pit, pit_histogram, rank_his
 from gendyn.evaluation.cohorts import PopulationComparison, compare_populations, correlation_agreement
 from gendyn.evaluation.density import kde_kl, marginal_kde_kl
 from gendyn.evaluation.dictionary import fourier, legendre, monomials, radial
+from gendyn.evaluation.discriminative import discriminative_score, strong_discriminative_score
+from gendyn.evaluation.features import (
+    autocorrelation_difference,
+    correlational_score,
+    kurtosis_difference,
+    marginal_difference,
+    marginal_ks,
+    skewness_difference,
+)
+from gendyn.evaluation.filling import bridge_gaps
+from gendyn.evaluation.forecasters import (
+    FORECASTERS,
+    Climatology,
+    LastValue,
+    LinearInterpolation,
+    RidgeRegression,
+    training_free_forecasts,
+)
 from gendyn.evaluation.frechet import frechet_distance, gaussian_frechet
+from gendyn.evaluation.generators import (
+    GENERATORS,
+    BlockBootstrap,
+    GaussianPaths,
+    IncrementWalk,
+    LocalGaussianMixture,
+    training_free_paths,
+)
 from gendyn.evaluation.holdout import leave_one_out
 from gendyn.evaluation.kernels import energy_distance, energy_value, mmd, mmd_value
 from gendyn.evaluation.koopman import KoopmanModes, residual_dmd, successors
@@ -18,6 +44,7 @@ from gendyn.evaluation.lyapunov import (
     lyapunov_spectrum,
     rosenstein,
 )
+from gendyn.evaluation.memorisation import memorisation
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.ordinal import (
     OrdinalStatistics,
@@ -33,6 +60,7 @@ from gendyn.evaluation.ordinal_distance import ordinal_distance, ordinal_distanc
 from gendyn.evaluation.permutation import PermutationTest, permutation_test
 from gendyn.evaluation.polylines import polyline
 from gendyn.evaluation.power_spectrum import power_spectrum, power_spectrum_distance, power_spectrum_distance_value
+from gendyn.evaluation.predictive import predictive_score
 from gendyn.evaluation.random_convolutions import RandomConvolutions, rc_fid
 from gendyn.evaluation.report import METRICS, LeaveOneOutReport, Report, evaluate
 from gendyn.evaluation.scores import (
@@ -51,12 +79,22 @@ from gendyn.evaluation.signature_mmd import signature_mmd
 from gendyn.evaluation.signatures import signature, signature_distance
 from gendyn.evaluation.sliced import max_sliced_wasserstein, sliced_wasserstein, sliced_wasserstein_value
 from gendyn.evaluation.transport import debiased_wasserstein, wasserstein, wasserstein_value
+from gendyn.evaluation.utility import utility
 
 __all__ = [
+    "FORECASTERS",
+    "GENERATORS",
     "METRICS",
+    "BlockBootstrap",
+    "Climatology",
+    "GaussianPaths",
+    "IncrementWalk",
     "InnerHoldOut",
     "KoopmanModes",
+    "LastValue",
     "LeaveOneOutReport",
+    "LinearInterpolation",
+    "LocalGaussianMixture",
     "LyapunovSpectrum",
     "MetricResult",
     "NeighbourDivergence",
@@ -66,14 +104,19 @@ __all__ = [
     "Prediction",
     "RandomConvolutions",
     "Report",
+    "RidgeRegression",
+    "autocorrelation_difference",
+    "bridge_gaps",
     "compare_populations",
     "complexity_limits",
     "correlation_agreement",
+    "correlational_score",
     "coverage",
     "crps",
     "crps_gaussian",
     "crps_scores",
     "debiased_wasserstein",
+    "discriminative_score",
     "energy_distance",
     "energy_score",
     "energy_scores",
@@ -87,13 +130,17 @@ __all__ = [
     "kaplan_yorke_dimension",
     "kde_kl",
     "kernel_score",
+    "kurtosis_difference",
     "leave_one_out",
     "legendre",
     "lyapunov_spectrum",
+    "marginal_difference",
     "marginal_kde_kl",
+    "marginal_ks",
     "marginal_wasserstein",
     "max_sliced_wasserstein",
     "mean_shift",
+    "memorisation",
     "mmd",
     "mmd_value",
     "monomials",
@@ -112,6 +159,7 @@ __all__ = [
     "power_spectrum",
     "power_spectrum_distance",
     "power_spectrum_distance_value",
+    "predictive_score",
     "radial",
     "rank_histogram",
     "rc_fid",
@@ -124,14 +172,19 @@ __all__ = [
     "signature_gram",
     "signature_kernel",
     "signature_mmd",
+    "skewness_difference",
     "sliced_wasserstein",
     "sliced_wasserstein_value",
     "state_space_divergence",
     "state_space_divergence_value",
+    "strong_discriminative_score",
     "successors",
+    "training_free_forecasts",
+    "training_free_paths",
     "training_free_rows",
     "union",
     "unit_scale",
+    "utility",
     "variogram_score",
     "variogram_scores",
     "wasserstein",

@@ -18,7 +18,7 @@ from gendyn.data import Paths
 from gendyn.data.checks import as_tensor
 from gendyn.evaluation.points import Array
 
-__all__ = ["Needs", "PathSet", "Scale", "drop_constant", "path_sets", "rescale"]
+__all__ = ["Needs", "PathSet", "Scale", "drop_constant", "on_scale_of", "path_sets", "rescale"]
 
 Needs = Literal["complete", "shared", "any"]
 """``"complete"``: shared times, everything observed; ``"shared"``: shared times, gaps allowed; ``"any"``: anything."""
@@ -250,22 +250,43 @@ def rescale(real: Set, generated: Set, scale: Scale, train: Paths | Array | None
     if scale is None:
         return real, generated
     source: PathSet = real if train is None else _path_set(train, "train", "the scale", "raise")
-    flat = source.values.reshape(-1, source.dim)
-    if isinstance(scale, tuple):
-        shift, width = (np.broadcast_to(np.asarray(part, dtype=np.float64), (real.dim,)) for part in scale)
-    elif scale == "real-std":
-        shift, width = np.nanmean(flat, axis=0), np.nanstd(flat, axis=0)
-    elif scale == "minmax":
-        shift = np.nanmin(flat, axis=0)
-        width = np.nanmax(flat, axis=0) - shift
-    else:
-        raise ValueError(f"scale must be 'real-std', 'minmax', (shift, scale) or None; got {scale!r}")
+    shift, width = _scale_of(source, scale)
     if not (width > 0).all():
         raise ValueError(f"scale must be positive for every channel; got {width[~(width > 0)][0]:g}")
     return (
         replace(real, values=(real.values - shift) / width),
         replace(generated, values=(generated.values - shift) / width),
     )
+
+
+def on_scale_of(source: PathSet, scale: Scale, *sets: PathSet) -> tuple[PathSet, ...]:
+    """Return sets on the scale of a source; channels that are constant there stay, and are only shifted.
+
+    Examples
+    --------
+    >>> x, y = path_sets(np.ones((2, 2, 1)), np.full((2, 2, 1), 4.0), metric="gap")
+    >>> on_scale_of(x, "minmax", y)[0].values.ravel().tolist()
+    [3.0, 3.0, 3.0, 3.0]
+    """
+    shift, width = _scale_of(source, scale)
+    width = np.where(width == 0, 1.0, width)
+    return tuple(replace(paths, values=(paths.values - shift) / width) for paths in sets)
+
+
+def _scale_of(paths: PathSet, scale: Scale) -> tuple[Array, Array]:
+    """Return shift and scale ``(d,)`` of a set, as :func:`rescale` names them; the scale of a constant channel is 0."""
+    flat = paths.values.reshape(-1, paths.dim)
+    if scale is None:
+        return np.zeros(paths.dim), np.ones(paths.dim)
+    if isinstance(scale, tuple):
+        shift, width = (np.broadcast_to(np.asarray(part, dtype=np.float64), (paths.dim,)) for part in scale)
+        return shift, width
+    if scale == "real-std":
+        return np.nanmean(flat, axis=0), np.nanstd(flat, axis=0)
+    if scale == "minmax":
+        low = np.nanmin(flat, axis=0)
+        return low, np.nanmax(flat, axis=0) - low
+    raise ValueError(f"scale must be 'real-std', 'minmax', (shift, scale) or None; got {scale!r}")
 
 
 def _path_set(source: Any, name: str, metric: str, on_nan: str) -> PathSet:
