@@ -11,6 +11,7 @@ The header is one JSON object under the metadata key ``"gendyn"``.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -24,9 +25,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as _to_bytes
 from torch import Tensor
 
-__all__ = ["atomic_folder", "atomic_path", "read_header", "read_tensors", "write_tensors"]
+__all__ = ["SyncedFile", "atomic_folder", "atomic_path", "read_header", "read_tensors", "write_tensors"]
 
 _KEY = "gendyn"
+
+
+_SYNC_EVERY = 1 << 26
+
+
+class SyncedFile(io.FileIO):
+    """A file to write to whose content goes to the disk as it comes, at the latest every 64 MB.
+
+    What is written without this waits in memory until the disk has taken it, and large files fill the memory.
+    """
+
+    _waiting = 0
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or as many of them as the system takes at once."""
+        written = super().write(data)
+        self._waiting += written
+        if self._waiting >= _SYNC_EVERY:
+            os.fsync(self.fileno())
+            self._waiting = 0
+        return written
 
 
 @contextlib.contextmanager

@@ -17,12 +17,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gendyn.data.checks import ArrayLike, as_tensor, as_times, check_finite, check_names, exact_times, listed
+from gendyn.data.checks import ArrayLike, as_tensor, as_times, check_names, exact_times, listed
+from gendyn.data.path_checks import check_labels, check_lengths, check_mask, check_path_times, check_values
 from gendyn.data.snapshots import Snapshots
 
 __all__ = ["Paths"]
-
-_BLOCK = 1 << 22
 
 
 class Paths:
@@ -78,8 +77,6 @@ class Paths:
         info: Mapping[str, Any] | None = None,
     ) -> None:
         x = values if isinstance(values, Tensor) else as_tensor(values, "values")
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.to(torch.float32)
         if x.dtype in (torch.bool, torch.int8, torch.int16, torch.int32, torch.uint8):
             x = x.to(torch.int64)
         x = x[:, :, None] if x.ndim == 2 else x
@@ -87,52 +84,62 @@ class Paths:
             raise ValueError(f"values must have shape (n, T, d); got {tuple(x.shape)}")
         if 0 in x.shape:
             raise ValueError(f"values must hold at least one path, time and feature; got shape {tuple(x.shape)}")
+        self._set(times, x, mask, lengths, labels, names, states, info)
+        check_values(self._values.__getitem__, self._values, self._mask, self._lengths, self._states)
+
+    def _set(
+        self,
+        times: ArrayLike,
+        values: Tensor,
+        mask: ArrayLike | None,
+        lengths: ArrayLike | None,
+        labels: ArrayLike | None,
+        names: Sequence[str] | None,
+        states: Sequence[str] | None,
+        info: Mapping[str, Any] | None,
+    ) -> None:
+        """Set everything, and check everything but the values themselves."""
+        x = values.to(torch.float32) if values.dtype in (torch.float16, torch.bfloat16) else values
         self._values = x
         self._times = exact_times(times)
-        self._lengths = _check_lengths(self._times, x, lengths)
-        _check_times(self._times, x, self._lengths)
-        self._mask = None if mask is None else _check_mask(mask, x)
-        _check_observed(x, self._mask, self._lengths)
-        self._labels = None if labels is None else _check_labels(labels, len(x))
+        self._lengths = check_lengths(self._times, x, lengths)
+        check_path_times(self._times, x, self._lengths)
+        self._mask = None if mask is None else check_mask(mask, x)
+        self._labels = None if labels is None else check_labels(labels, len(x))
         self._names = None if names is None else check_names(names, x.shape[2])
-        self._states = None if states is None else _check_states(states, x, self._mask, self._lengths)
+        if states is not None and x.is_floating_point():
+            raise TypeError(f"states name integer values; got values of type {x.dtype}: convert them to integers")
+        self._states = None if states is None else check_names(states, len(states))
         self._info = dict(info or {})
 
     @classmethod
     def of_checked(
         cls,
-        times: Tensor,
+        times: ArrayLike,
         values: Tensor,
+        mask: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
         names: Sequence[str] | None = None,
         states: Sequence[str] | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> Paths:
-        """Return fully observed paths whose times and values were checked before, and are not looked at again.
+        """Return paths without a look at the values, which who calls this has made or checked (:func:`check_values`).
 
-        For whoever made the values, and for values on a disk: a look at all of them would read them all.
+        A look at values that are mapped from a file would bring the whole file into the memory of this process.
 
         Parameters
         ----------
-        times
-            ``(T,)`` or ``(n, T)``, float64, on the CPU.
-        values
-            ``(n, T, d)``, floating or int64.
-        names, states, info
-            As for :class:`Paths`.
+        times, values, mask, lengths, labels, names, states, info
+            As for :class:`Paths`; ``values`` have shape ``(n, T, d)``.
 
         Examples
         --------
-        >>> Paths.of_checked(torch.tensor([0.0, 1.0], dtype=torch.float64), torch.zeros(5, 2, 1))
+        >>> Paths.of_checked([0.0, 1.0], torch.zeros(5, 2, 1))
         Paths(5 paths, 2 times from 0 to 1, 1 features)
         """
         paths = cls.__new__(cls)
-        half = values.dtype in (torch.float16, torch.bfloat16)
-        paths._times, paths._values = times, values.to(torch.float32) if half else values
-        paths._lengths = _check_lengths(times, values, None)
-        paths._mask = paths._labels = None
-        paths._names = None if names is None else check_names(names, values.shape[2])
-        paths._states = None if states is None else check_names(states, len(states))
-        paths._info = dict(info or {})
+        paths._set(times, values, mask, lengths, labels, names, states, info)
         return paths
 
     @property
@@ -355,127 +362,6 @@ class Paths:
             self._states,
             self._info,
         )
-
-
-def _check_lengths(times: Tensor, values: Tensor, lengths: ArrayLike | None) -> Tensor | None:
-    n, length = values.shape[:2]
-    if lengths is None:
-        if times.ndim != 2 or times.shape != (n, length) or length < 2:
-            return None
-        # A path's own times end where they stop increasing.
-        found = (times.diff(dim=1) > 0).to(torch.int64).cumprod(1).sum(1) + 1
-        return None if bool((found == length).all()) else found.to(values.device)
-    result = as_tensor(lengths, "lengths").to(device=values.device, dtype=torch.int64)
-    if result.shape != (n,):
-        raise ValueError(f"lengths must have shape ({n},); got {tuple(result.shape)}")
-    if bool((result < 1).any()) or bool((result > length).any()):
-        raise ValueError(f"lengths must lie in 1 to {length}; got {int(result.min())} to {int(result.max())}")
-    return result
-
-
-def _check_times(times: Tensor, values: Tensor, lengths: Tensor | None) -> None:
-    n, length = values.shape[:2]
-    if times.shape not in ((length,), (n, length)):
-        raise ValueError(
-            f"times must have shape ({length},) or ({n}, {length}) for these values; got {tuple(times.shape)}"
-        )
-    check_finite(times, "times")
-    gaps = times.diff(dim=-1)
-    if times.ndim == 1:
-        if length > 1 and not (bool((gaps > 0).all()) or bool((gaps < 0).all())):
-            k = int(torch.nonzero(gaps * gaps[0].sign() <= 0)[0]) if gaps[0] != 0 else 0
-            raise ValueError(
-                f"times must increase strictly (or fall strictly); got {times[k + 1]:g} after {times[k]:g} at "
-                f"position {k + 1}"
-            )
-        return
-    inside = torch.ones_like(gaps, dtype=torch.bool)
-    if lengths is not None:
-        inside = torch.arange(1, length) < lengths.cpu()[:, None]
-    bad = torch.nonzero((gaps <= 0) & inside)
-    if len(bad):
-        i, k = (int(v) for v in bad[0])
-        raise ValueError(
-            f"times must increase strictly within a path; path {i} has {times[i, k + 1]:g} after {times[i, k]:g} "
-            f"at position {k + 1}"
-        )
-    changed = torch.nonzero((gaps != 0) & ~inside)
-    if len(changed):
-        i, k = (int(v) for v in changed[0])
-        raise ValueError(
-            f"times after the end of a path must repeat its last time; path {i} goes from {times[i, k]:g} to "
-            f"{times[i, k + 1]:g} at position {k + 1}"
-        )
-
-
-def _check_mask(mask: ArrayLike, values: Tensor) -> Tensor:
-    result = as_tensor(mask, "mask")
-    if result.dtype != torch.bool:
-        if not bool(((result == 0) | (result == 1)).all()):
-            raise ValueError("mask must hold true and false (or 1 and 0) only")
-        result = result.to(torch.bool)
-    if result.shape == values.shape[:2]:
-        result = result[:, :, None].expand(values.shape).clone()
-    if result.shape != values.shape:
-        raise ValueError(
-            f"mask must have shape {tuple(values.shape)} or {tuple(values.shape[:2])}; got {tuple(result.shape)}"
-        )
-    if not bool(result.any()):
-        raise ValueError("the mask hides every value; at least one must be observed")
-    return result.to(values.device)
-
-
-def _check_observed(values: Tensor, mask: Tensor | None, lengths: Tensor | None) -> None:
-    if not values.is_floating_point():
-        return
-    inside = torch.arange(values.shape[1], device=values.device)
-    rows: list[int] = []
-    # In blocks: the test makes temporaries of the size of what it tests.
-    block = max(1, _BLOCK // (values.shape[1] * values.shape[2]))
-    for start in range(0, len(values), block):
-        part = slice(start, start + block)
-        bad = ~torch.isfinite(values[part].detach())
-        if not bool(bad.any()):
-            continue
-        if mask is not None:
-            bad &= mask[part]
-        if lengths is not None:
-            bad &= (inside < lengths[part, None])[:, :, None]
-        rows += (torch.nonzero(bad.any(-1).any(-1)).flatten() + start).tolist()
-    if rows:
-        raise ValueError(
-            f"observed values must be finite; got NaN or infinity in {len(rows)} of {len(values)} paths (first: "
-            f"{', '.join(map(str, rows[:5]))}): give a mask that says what was observed"
-        )
-
-
-def _check_labels(labels: ArrayLike, n: int) -> np.ndarray[Any, Any]:
-    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if array.shape != (n,):
-        raise ValueError(f"labels must have shape ({n},); got {array.shape}")
-    if array.dtype.kind == "O":
-        array = array.astype(str)
-    if array.dtype.kind not in "iuUb":
-        raise TypeError(f"labels must be integers or strings; got type {array.dtype}")
-    return array.copy()
-
-
-def _check_states(
-    states: Sequence[str], values: Tensor, mask: Tensor | None, lengths: Tensor | None
-) -> tuple[str, ...]:
-    names = check_names(states, len(states))
-    if values.is_floating_point():
-        raise TypeError(f"states name integer values; got values of type {values.dtype}: convert them to integers")
-    seen = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.clone()
-    if lengths is not None:
-        seen &= (torch.arange(values.shape[1], device=values.device) < lengths[:, None])[:, :, None]
-    observed = values[seen]
-    if len(observed) and (int(observed.min()) < 0 or int(observed.max()) >= len(names)):
-        raise ValueError(
-            f"values must lie in 0 to {len(names) - 1}, one for each of {len(names)} states; got {int(observed.min())} "
-            f"to {int(observed.max())}"
-        )
-    return names
 
 
 def _same(first: Tensor | None, second: Tensor | None) -> bool:

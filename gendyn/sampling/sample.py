@@ -183,12 +183,12 @@ def sample(
                     writer.append(part)
                     cost = cost.most(spent)
                 writer.info = plan.info(cost)
-            return Paths.load(to)
+            return writer.paths()
         for part, spent in parts:
             values.append(part)
             cost = cost.most(spent)
     whole = values[0] if len(values) == 1 else torch.cat(values)
-    return Paths.of_checked(kept, whole, names, info=plan.info(cost))
+    return Paths.of_checked(kept, whole, names=names, info=plan.info(cost))
 
 
 @contextlib.contextmanager
@@ -257,8 +257,8 @@ def _sample_jumps(
                     writer.info = info
                 else:
                     values.append(part)
-    if to is not None:
-        return Paths.load(to)
+    if writer is not None:
+        return writer.paths()
     return Paths(kept, torch.cat(values), names=names, states=labels, info=info)
 
 

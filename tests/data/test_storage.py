@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gendyn.data import Cohort, Paths, Snapshots
+from gendyn.data import Cohort, Paths, Snapshots, path_checks
 from gendyn.data.storage import PathsWriter
+from gendyn.data.storage import paths as storage
 from gendyn.data.storage.formats import damaged, from_json_bytes, json_bytes, open_npz, optional, plain
 from gendyn.data.storage.labels import decode, describe, encode, escape, unescape
+from gendyn.data.storage.mapped import StoredValues
 
 SUFFIXES = ["npz", "parquet", "csv", "csv.gz", "h5ad"]
 PATHS = ["npz", "parquet", "zarr"]
@@ -193,10 +195,70 @@ def test_an_old_group_is_replaced_whole(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
 
 
-def test_large_values_are_mapped_not_read(tmp_path, monkeypatch):
-    from gendyn.data.storage import paths as module
+@pytest.fixture
+def all_is_large(monkeypatch):
+    """Leave even small values in their file."""
+    monkeypatch.setattr(storage, "MAPPED_FROM", 1)
 
-    monkeypatch.setattr(module, "_MAPPED_FROM", 1)
+
+@pytest.mark.usefixtures("all_is_large")
+@pytest.mark.parametrize("suffix", PATHS)
+@few
+@given(data=paths())
+def test_large_paths_come_back(tmp_path, suffix, data):
+    data.save(tmp_path / f"data.{suffix}")
+    again = Paths.load(tmp_path / f"data.{suffix}")
+    assert again == data
+    assert again.dtype == data.dtype
+    # What lies beside the file while its values are mapped has no name.
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"data.{suffix}"]
+
+
+@pytest.mark.usefixtures("all_is_large")
+@pytest.mark.parametrize("suffix", PATHS)
+def test_large_values_are_looked_at_in_blocks(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(path_checks, "_BLOCK", 4)
+    read = []
+    real = StoredValues.rows
+    monkeypatch.setattr(StoredValues, "rows", lambda self, rows: read.append(rows) or real(self, rows))
+    values = torch.zeros(5, 2, 1)
+    values[3, 1] = torch.nan
+    mask = values.isfinite()
+    Paths([0.0, 1.0], values, mask=mask).save(tmp_path / f"a.{suffix}")
+    assert torch.equal(Paths.load(tmp_path / f"a.{suffix}").mask, mask)
+    assert read == [slice(0, 2), slice(2, 4), slice(4, 5)]
+
+
+@pytest.mark.usefixtures("all_is_large")
+def test_large_files_of_others_are_checked(tmp_path):
+    target = tmp_path / "a.npz"
+    Paths([0.0, 1.0], torch.zeros(5, 2, 1)).save(target)
+    arrays = dict(np.load(target))
+    arrays["values"][3, 1] = np.nan
+    np.savez(target, **arrays)
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 5 paths .first: 3"):
+        Paths.load(target)
+    Paths([0.0], torch.zeros(5, 1, 1, dtype=torch.int64), states=["open"]).save(target)
+    arrays = dict(np.load(target))
+    arrays["values"][2] = 3
+    np.savez(target, **arrays)
+    with pytest.raises(ValueError, match="values must lie in 0 to 0, one for each of 1 states; got 0 to 3"):
+        Paths.load(target)
+
+
+@pytest.mark.usefixtures("all_is_large")
+@pytest.mark.parametrize("suffix", PATHS)
+def test_what_was_just_written_is_not_read(tmp_path, suffix, monkeypatch):
+    monkeypatch.delattr(StoredValues, "rows")
+    values = torch.randn(7, 3, 2, generator=torch.Generator().manual_seed(0))
+    with PathsWriter(tmp_path / f"a.{suffix}", torch.arange(3.0), (7, 3, 2), torch.float32) as writer:
+        for part in values.split(3):
+            writer.append(part)
+    assert writer.paths() == Paths([0.0, 1.0, 2.0], values)
+
+
+@pytest.mark.usefixtures("all_is_large")
+def test_large_values_are_mapped_not_read(tmp_path):
     data = Paths([0.0, 1.0], torch.randn(50, 2, 3, generator=torch.Generator().manual_seed(0)), labels=np.arange(50))
     data.save(tmp_path / "a.npz")
     again = Paths.load(tmp_path / "a.npz")
@@ -237,6 +299,12 @@ def test_chunks_that_do_not_fit_leave_nothing(tmp_path):
     ):
         writer.info["bad"] = {1}
         writer.append(torch.zeros(1, 1, 1))
+    with (
+        pytest.raises(ValueError, match="the values from path 1 on must be finite; got NaN or infinity in 1 of 2 rows"),
+        PathsWriter(tmp_path / "a.npz", times, (3, 1, 1), torch.float32) as writer,
+    ):
+        writer.append(torch.zeros(1, 1, 1))
+        writer.append(torch.tensor([0.0, torch.inf]).reshape(2, 1, 1))
     with pytest.raises(ValueError, match="use one of .npz"):
         PathsWriter(tmp_path / "a.csv", times, (1, 1, 1), torch.float32)
     assert list(tmp_path.iterdir()) == []

@@ -1,25 +1,29 @@
 r"""Paths as files: arrays in ``.npz``, one long table in ``.parquet``, a group in ``.zarr``.
 
-``values (n, T, d)`` and ``times`` come first; mask, lengths and labels where there are any. Large values in ``.npz``
-are mapped into memory when read, not copied, so that paths larger than the memory can be looked at.
+``values (n, T, d)`` and ``times`` come first; mask, lengths and labels where there are any. Large values are mapped
+into memory when they are loaded, so that paths larger than the memory can be looked at: in ``.npz`` where they lie,
+from the other formats by way of a file without a name beside them, which is gone when the paths are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from gendyn.data.checks import check_finite
 from gendyn.data.files import atomic_folder, atomic_path
+from gendyn.data.path_checks import check_values
 from gendyn.data.paths import Paths
 from gendyn.data.storage.formats import (
     Arrays,
@@ -33,15 +37,13 @@ from gendyn.data.storage.formats import (
     suffix_of,
     write_npz,
 )
+from gendyn.data.storage.mapped import MAPPED_FROM, StoredValues, spilled
 from gendyn.data.storage.sinks import SINKS
 from gendyn.data.storage.snapshots import plain_columns
 
 __all__ = ["PATH_SUFFIXES", "PathsWriter", "load_paths", "paths_from_table", "save_paths"]
 
 PATH_SUFFIXES = (".npz", ".parquet", ".zarr")
-
-_MAPPED_FROM = 1 << 28
-"""Values of this many bytes and more are mapped instead of read."""
 
 
 def save_paths(paths: Paths, path: str | Path) -> None:
@@ -75,8 +77,15 @@ def save_paths(paths: Paths, path: str | Path) -> None:
             frame.to_parquet(temporary, index=False)
 
 
-def load_paths(path: str | Path) -> Paths:
+def load_paths(path: str | Path, *, checked: bool = False) -> Paths:
     """Read paths that :func:`save_paths` or :class:`PathsWriter` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    checked
+        Whether the values are known to be finite, so that those that stay in their file need no look.
 
     Raises
     ------
@@ -88,44 +97,31 @@ def load_paths(path: str | Path) -> Paths:
     source = Path(path)
     suffix = suffix_of(source, PATH_SUFFIXES)
     check_exists(source)
-    if suffix == ".parquet":
-        optional("pyarrow", "io")
-        with damaged(source):
-            frame = pd.read_parquet(source)
-        return paths_from_table(frame, source)
-    if suffix == ".npz":
-        arrays = _open_mapped(source)
-        header = parse_header(arrays.get("gendyn"), source, "paths")
-    else:
-        zarr = optional("zarr", "io")
-        with damaged(source):
-            group = zarr.open_group(str(source), mode="r")
-        header = parse_header(group.attrs.get("gendyn"), source, "paths")
-        with damaged(source):
-            arrays = {name: np.asarray(group[name][...]) for name in header["arrays"]}
-    with damaged(source):
-        return _unpack(arrays, header)
+    load = {".npz": _load_npz, ".parquet": _load_parquet, ".zarr": _load_zarr}[suffix]
+    return load(source, checked)
 
 
 def paths_from_table(frame: pd.DataFrame, path: Path) -> Paths:
     """Return the paths in a table that gendyn wrote."""
     header = parse_header(frame.attrs.get("gendyn"), path, "paths")
     with damaged(path):
-        n, length, dim = header["shape"]
-        columns = header["columns"]
-        times = frame["time"].to_numpy().reshape(n, length)
-        arrays: Arrays = {
-            "values": frame[columns].to_numpy(dtype=header["dtype"]).reshape(n, length, dim),
-            "times": times[0] if header["shared"] else times,
-        }
-        if "mask" in header["arrays"]:
-            arrays["mask"] = frame[[f"observed.{name}" for name in columns]].to_numpy().reshape(n, length, dim)
-        for name in ("lengths", "labels"):
-            if name in header["arrays"]:
-                arrays[name] = frame[name].to_numpy()[::length]
-        if header["text"] is not None:
-            arrays["labels"] = pd.Index(header["text"], dtype=object).get_indexer(pd.Index(arrays["labels"]))
-        return _unpack(arrays, header)
+        values = frame[header["columns"]].to_numpy(dtype=header["dtype"]).reshape(header["shape"])
+        return _unpack({"values": values, "times": frame["time"].to_numpy()} | _repeated(frame, header), header)
+
+
+def _repeated(frame: pd.DataFrame, header: Mapping[str, Any]) -> Arrays:
+    """Return what else a long table says of paths: the mask, and what stands in every row of a path."""
+    n, length, dim = header["shape"]
+    arrays: Arrays = {}
+    if "mask" in header["arrays"]:
+        seen = frame[[f"observed.{name}" for name in header["columns"]]]
+        arrays["mask"] = seen.to_numpy().reshape(n, length, dim)
+    for name in ("lengths", "labels"):
+        if name in header["arrays"]:
+            arrays[name] = frame[name].to_numpy()[::length]
+    if header["text"] is not None:
+        arrays["labels"] = pd.Index(header["text"], dtype=object).get_indexer(pd.Index(arrays["labels"]))
+    return arrays
 
 
 def _pack(paths: Paths) -> tuple[Arrays, dict[str, Any]]:
@@ -176,20 +172,28 @@ def _header(
 
 
 def _unpack(arrays: Mapping[str, np.ndarray[Any, Any]], header: Mapping[str, Any]) -> Paths:
+    values = arrays["values"]
+    return Paths(
+        values=torch.from_numpy(values if values.flags.writeable else values.copy()), **_described(arrays, header)
+    )
+
+
+def _described(arrays: Mapping[str, np.ndarray[Any, Any]], header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything about paths but their values."""
     labels = arrays.get("labels")
     if labels is not None and header["text"] is not None:
         labels = np.array(header["text"], dtype=np.str_)[labels]
-    values = arrays["values"]
-    return Paths(
-        np.array(arrays["times"]),
-        torch.from_numpy(values if values.flags.writeable else values.copy()),
-        mask=arrays.get("mask"),
-        lengths=arrays.get("lengths"),
-        labels=labels,
-        names=header["names"],
-        states=header["states"],
-        info=header["info"],
-    )
+    times = np.array(arrays["times"])
+    if "shape" in header:
+        # A table repeats shared times for every path.
+        n, length, _ = header["shape"]
+        times = times[:length] if header["shared"] else times.reshape(n, length)
+    return {
+        "times": times,
+        "mask": arrays.get("mask"),
+        "lengths": arrays.get("lengths"),
+        "labels": labels,
+    } | {name: header[name] for name in ("names", "states", "info")}
 
 
 def _table(paths: Paths, arrays: Arrays, header: dict[str, Any]) -> pd.DataFrame:
@@ -232,7 +236,8 @@ class PathsWriter:
     Raises
     ------
     ValueError
-        If the suffix names no format, a chunk has another shape, or fewer or more than ``n`` paths were written.
+        If the suffix names no format, a chunk has another shape or is not finite, or fewer or more than ``n`` paths
+        were written.
 
     Examples
     --------
@@ -259,7 +264,9 @@ class PathsWriter:
         self.suffix = suffix_of(self.path, PATH_SUFFIXES)
         self.times = times
         self.shape = shape
-        self.dtype = np.dtype(str(dtype).removeprefix("torch."))
+        # Half precision becomes single, as paths hold it.
+        self._type = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+        self.dtype = np.dtype(str(self._type).removeprefix("torch."))
         self.names = None if names is None else list(names)
         self.states = None if states is None else list(states)
         self.info: dict[str, Any] = {}
@@ -283,9 +290,15 @@ class PathsWriter:
             raise ValueError(
                 f"a chunk must have shape (rows, {self.shape[1]}, {self.shape[2]}); got {tuple(values.shape)}"
             )
-        array = values.detach().cpu().contiguous().numpy().astype(self.dtype, copy=False)
+        if values.is_floating_point():
+            check_finite(values, f"the values from path {self._written} on")
+        array = values.detach().to("cpu", self._type).contiguous().numpy()
         self._sink.write(array, self._written)
         self._written += len(values)
+
+    def paths(self) -> Paths:
+        """Return the paths that were written, once they are; large values stay in their file."""
+        return load_paths(self.path, checked=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -317,25 +330,83 @@ class PathsWriter:
         return header | ({"shape": list(self.shape)} if self.suffix == ".parquet" else {})
 
 
-def _open_mapped(path: Path) -> Arrays:
-    """Read an ``.npz`` file, with large uncompressed ``values`` mapped (copy on write) instead of read."""
-    names = array_names(path)
-    with damaged(path), zipfile.ZipFile(path) as archive:
-        entry = archive.getinfo("values.npy") if "values" in names else None
-        if entry is None or entry.compress_type != zipfile.ZIP_STORED or entry.file_size < _MAPPED_FROM:
-            return open_npz(path)
+def _load_npz(source: Path, checked: bool) -> Paths:
+    names = array_names(source)
+    with damaged(source), open(source, "rb") as file:
+        stored = _stored_values(file) if "values" in names else None
+        arrays = open_npz(source, [name for name in names if name != "values"] if stored else names)
+        header = parse_header(arrays.get("gendyn"), source, "paths")
+        return _unpack(arrays, header) if stored is None else _map(stored, arrays, header, checked)
+
+
+def _load_zarr(source: Path, checked: bool) -> Paths:
+    zarr = optional("zarr", "io")
+    with damaged(source):
+        group = zarr.open_group(str(source), mode="r")
+    header = parse_header(group.attrs.get("gendyn"), source, "paths")
+    with damaged(source):
+        values = group["values"]
+        arrays = {name: np.asarray(group[name][...]) for name in header["arrays"] if name != "values"}
+        if values.nbytes < MAPPED_FROM:
+            return _unpack({"values": np.asarray(values[...])} | arrays, header)
+        starts = range(0, values.shape[0], values.chunks[0])
+        blocks = (values[start : start + values.chunks[0]] for start in starts)
+        with spilled(blocks, np.dtype(header["dtype"]), values.shape, source.parent) as stored:
+            return _map(stored, arrays, header, checked)
+
+
+def _load_parquet(source: Path, checked: bool) -> Paths:
+    parquet = optional("pyarrow.parquet", "io")
+    with damaged(source):
+        file = parquet.ParquetFile(source)
+        attributes = json.loads((file.schema_arrow.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+    header = parse_header(attributes.get("gendyn"), source, "paths")
+    with damaged(source):
+        dtype, shape, columns = np.dtype(header["dtype"]), tuple(header["shape"]), header["columns"]
+        if math.prod(shape) * dtype.itemsize < MAPPED_FROM:
+            return paths_from_table(pd.read_parquet(source), source)
+        others = [name for name in file.schema_arrow.names if name not in (*columns, "path", "time")]
+        arrays = _repeated(pd.read_parquet(source, columns=others), header)
+        wanted = shape[1] if header["shared"] else shape[0] * shape[1]
+        arrays["times"] = _first(file.iter_batches(columns=["time"]), wanted)
+        blocks = (batch.to_pandas()[columns].to_numpy() for batch in file.iter_batches(columns=columns))
+        with spilled(blocks, dtype, shape, source.parent) as stored:
+            return _map(stored, arrays, header, checked)
+
+
+def _first(batches: Iterable[Any], count: int) -> np.ndarray[Any, Any]:
+    """Return the first numbers of a column that comes in batches."""
+    parts: list[np.ndarray[Any, Any]] = []
+    for batch in batches:
+        parts.append(batch.column(0).to_numpy())
+        if sum(map(len, parts)) >= count:
+            break
+    return np.concatenate(parts)[:count]
+
+
+def _map(stored: StoredValues, arrays: Arrays, header: Mapping[str, Any], checked: bool) -> Paths:
+    """Return paths whose values stay in a file."""
+    paths = Paths.of_checked(values=stored.mapped(), **_described(arrays, header))
+    if not checked:
+        check_values(stored.rows, paths.values, paths.mask, paths.lengths, paths.states)
+    return paths
+
+
+def _stored_values(file: IO[bytes]) -> StoredValues | None:
+    """Return the values in an ``.npz`` file, if they are many and lie there as they are."""
+    with zipfile.ZipFile(file) as archive:
+        entry = archive.getinfo("values.npy")
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < MAPPED_FROM:
+            return None
         with archive.open(entry) as member:
             version = np.lib.format.read_magic(member)
             reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
             shape, fortran, dtype = reader(member)
             head = member.tell()
-        if fortran or dtype.hasobject:
-            return open_npz(path)
-        with open(path, "rb") as raw:
-            raw.seek(entry.header_offset)
-            local = raw.read(30)
-        # A local header has 30 bytes, then the name and an extra field, whose lengths are its last two numbers.
-        skipped = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
-        start = entry.header_offset + 30 + skipped + head
-        values: np.ndarray[Any, Any] = np.memmap(path, dtype=dtype, mode="c", offset=start, shape=shape)
-    return open_npz(path, [name for name in names if name != "values"]) | {"values": values}
+    if fortran or dtype.hasobject:
+        return None
+    file.seek(entry.header_offset)
+    local = file.read(30)
+    # A local header has 30 bytes, then the name and an extra field, whose lengths are its last two numbers.
+    skipped = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    return StoredValues(file, dtype, shape, entry.header_offset + 30 + skipped + head)

@@ -6,6 +6,7 @@ moves the whole into place.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from gendyn.data.files import SyncedFile
 from gendyn.data.storage.formats import optional
 
 __all__ = ["SINKS", "NpzSink", "ParquetSink", "Sink", "ZarrSink"]
@@ -52,14 +54,15 @@ class NpzSink:
         self, path: Path, times: Array, shape: Sequence[int], dtype: np.dtype[Any], columns: list[str]
     ) -> None:
         self._times = times
-        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._file = io.BufferedWriter(SyncedFile(path, "w"))
+        self._archive = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED, allowZip64=True)
         self._member = self._archive.open("values.npy", "w", force_zip64=True)
         description = {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)}
         np.lib.format.write_array_header_2_0(self._member, description)
 
     def write(self, values: Array, first: int) -> None:
         """Write the next rows."""
-        self._member.write(values.tobytes())
+        self._member.write(np.ascontiguousarray(values).data.cast("B"))
 
     def finish(self, header: Mapping[str, Any]) -> None:
         """Write the times and the header after the values."""
@@ -72,6 +75,7 @@ class NpzSink:
         """Let go of the file."""
         self._member.close()
         self._archive.close()
+        self._file.close()
 
 
 class ZarrSink:
@@ -106,7 +110,8 @@ class ParquetSink:
     ) -> None:
         self._arrow = optional("pyarrow", "io")
         self._parquet = optional("pyarrow.parquet", "io")
-        self._path, self._times, self._columns = path, times, columns
+        self._file = io.BufferedWriter(SyncedFile(path, "w"))
+        self._times, self._columns = times, columns
         self._writer: Any = None
 
     def write(self, values: Array, first: int) -> None:
@@ -119,7 +124,7 @@ class ParquetSink:
         table = self._arrow.Table.from_pandas(frame, preserve_index=False)
         if self._writer is None:
             # A stored schema would hide what is added to the footer at the end.
-            self._writer = self._parquet.ParquetWriter(self._path, table.schema.remove_metadata(), store_schema=False)
+            self._writer = self._parquet.ParquetWriter(self._file, table.schema.remove_metadata(), store_schema=False)
         self._writer.write_table(table.replace_schema_metadata(None))
 
     def finish(self, header: Mapping[str, Any]) -> None:
@@ -130,6 +135,7 @@ class ParquetSink:
         """Let go of the file."""
         if self._writer is not None:
             self._writer.close()
+        self._file.close()
 
 
 SINKS: dict[str, type[Sink]] = {".npz": NpzSink, ".zarr": ZarrSink, ".parquet": ParquetSink}
