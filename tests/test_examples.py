@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gendyn.interpolants import flow_matching
+from gendyn.training import estimator
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path, tmp_path, monkeypatch, capsys):
-    fit = flow_matching.fit
-    monkeypatch.setattr(flow_matching, "fit", lambda objective, **more: fit(objective, **(more | {"steps": 30})))
+    fit = estimator.fit
+    monkeypatch.setattr(estimator, "fit", lambda objective, **more: fit(objective, **(more | {"steps": 30})))
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path))
     pictures = list(tmp_path.glob("*.png"))

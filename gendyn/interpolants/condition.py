@@ -150,7 +150,7 @@ class MemberConditions:
     --------
     >>> conditions = MemberConditions.fit({"p1": {"drug": "A", "dose": 1.0}, "p2": {"drug": "B", "dose": 3.0}})
     >>> conditions({"drug": "B", "dose": 1.0}).tolist()
-    [0.0, 1.0, 1.0, -1.0, 1.0]
+    [-1.0, 1.0, 0.0, 1.0, 1.0]
     """
 
     def __init__(self, columns: Sequence[ConditionEncoder]) -> None:
