@@ -193,13 +193,18 @@ def test_paths_that_end_early_and_times_of_their_own():
     x = np.random.default_rng(0).random((4, 3, 1))
     times = np.array([[0.0, 1.0, 1.0], [0.0, 1.0, 2.0], [0.0, 0.5, 2.0], [0.5, 1.0, 2.0]])
     ragged = Paths(times, x, lengths=[2, 3, 3, 3])
-    result = signature_distance(ragged, ragged, depth=2, scale=None)
-    assert result.value < 1e-12
-    short = signature(polyline(torch.from_numpy(x[:1, :2]), torch.tensor([0.0, 0.5]), span=(0.0, 1.0)), 2)
-    lines = polyline(
-        torch.from_numpy(np.concatenate([x[:1, :2], x[:1, 1:2]], 1)), torch.tensor([0.0, 0.5, 0.5]), span=(0.0, 1.0)
-    )
-    torch.testing.assert_close(signature(lines, 2), short)
+    means = []
+    for rows, corners in (([0], 2), ([1, 2, 3], 3)):
+        line = polyline(torch.from_numpy(x[rows, :corners]), torch.from_numpy(times[rows, :corners]), span=(0.0, 2.0))
+        means.append(signature(line, 2).sum(0) / 4)
+    straight = Paths([0.0, 2.0], np.zeros((2, 2, 1)))
+    flat = torch.tensor([1.0, 0.0, 0.5, 0.0, 0.0, 0.0], dtype=torch.float64)
+    result = signature_distance(ragged, straight, depth=2, scale=None)
+    assert result.value == pytest.approx(float((sum(means) - flat).norm()), rel=1e-12)
+    # The value that stands behind the end of a path is not read.
+    x[0, 2] = 100.0
+    again = signature_distance(Paths(times, x, lengths=[2, 3, 3, 3]), straight, depth=2, scale=None)
+    assert again.value == result.value
 
 
 def test_what_has_no_distance_of_signatures():
