@@ -222,7 +222,8 @@ def divide(
             learn, ask = order[:kept], order[kept:]
         else:
             learn, ask = _block(shown, trial % _BLOCKS)
-        made_learn, made_ask = made[:kept], made[n - len(ask) :]
+        # A block may be a path longer than a fifth: what is asked about is never learned from.
+        made_learn, made_ask = made[: min(kept, n - len(ask))], made[n - len(ask) :]
         pools = (np.concatenate([learn, made_learn]),) if joint else (learn, made_learn)
         result.append(Division(pools, np.concatenate([ask, made_ask])))
     return result

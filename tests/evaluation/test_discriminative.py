@@ -272,7 +272,7 @@ def test_trials_do_not_depend_on_each_other() -> None:
     shown = show(x, y)
     good, bad = divide(shown, "random", 2, np.random.default_rng(0))
     exchanged = type(bad)((bad.learn[1], bad.learn[0]), bad.ask)
-    accuracies = network_accuracies(shown, [good, exchanged], VARIANTS["timegan"], 0, 300)
+    accuracies = network_accuracies(shown, [good, exchanged], VARIANTS["timegan"], 0, 1500)
     np.testing.assert_allclose(accuracies, [1, 1], atol=0.1)
 
 

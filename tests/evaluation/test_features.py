@@ -181,7 +181,7 @@ def test_zero_for_equal_sets_and_rising_with_the_share_of_others(metric: object)
     assert values[0] == pytest.approx(0, abs=1e-12)
     # A fourth moment follows single paths so closely that it need not rise at every share.
     assert values == sorted(values) or metric is kurtosis_difference
-    assert values[-1] > 0.005
+    assert values[-1] > 0.01
 
 
 @pytest.mark.parametrize("metric", ALL)
