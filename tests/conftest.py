@@ -1,4 +1,4 @@
-"""One thread to each worker: pytest-xdist has one worker a core, and more threads than cores only wait for each other."""
+"""One thread to each worker: pytest-xdist has one a core, and more threads than cores only wait for each other."""
 
 import os
 
