@@ -118,5 +118,6 @@ def _correction(process: Process, t: Tensor, x: Tensor) -> Tensor:
         def column(z: Tensor, j: int = j) -> Any:
             return process.diffusion(t, z)[:, :, j]
 
-        total = total + torch.func.jvp(column, (x,), (g[:, :, j],))[1]
+        # A diffusion that was expanded over the batch has entries that share memory, which a tangent must not.
+        total = total + torch.func.jvp(column, (x,), (g[:, :, j].contiguous(),))[1]
     return total

@@ -170,3 +170,19 @@ def test_where_it_would_give_a_wrong_limit_it_is_refused():
 def test_where_it_stops(drift, times, more, error, message):
     with pytest.raises(error, match=message):
         sample(ODE(drift, 2), X0.double(), times, **more)
+
+
+@pytest.mark.parametrize("noise_type", ["general", "scalar"])
+def test_a_diffusion_may_share_its_memory_over_the_batch(noise_type):
+    """A constant diffusion that is expanded has no correction in either calculus, and needs no copy by the user."""
+    shape = (2, 3) if noise_type == "general" else (2,)
+    constant = torch.ones(shape)
+    process = SDE(
+        lambda t, x: -x,
+        lambda t, x: constant.expand(len(x), *shape),
+        dim=2,
+        noise_type=noise_type,
+        noise_dim=3 if noise_type == "general" else 1,
+    )
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(to_stratonovich(process).drift(torch.tensor(0.0), x), -x)
