@@ -118,6 +118,6 @@ def _correction(process: Process, t: Tensor, x: Tensor) -> Tensor:
         def column(z: Tensor, j: int = j) -> Any:
             return process.diffusion(t, z)[:, :, j]
 
-        # A diffusion that was expanded over the batch has entries that share memory, which a tangent must not.
-        total = total + torch.func.jvp(column, (x,), (g[:, :, j].contiguous(),))[1]
+        # States and diffusions that were expanded over the batch share memory, which forward differentiation refuses.
+        total = total + torch.func.jvp(column, (x.contiguous(),), (g[:, :, j].contiguous(),))[1]
     return total

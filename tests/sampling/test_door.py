@@ -184,5 +184,5 @@ def test_a_diffusion_may_share_its_memory_over_the_batch(noise_type):
         noise_type=noise_type,
         noise_dim=3 if noise_type == "general" else 1,
     )
-    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(to_stratonovich(process).drift(torch.tensor(0.0), x), -x)
+    for x in (torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), torch.ones(2).expand(5, 2)):
+        assert torch.equal(to_stratonovich(process).drift(torch.tensor(0.0), x), -x)

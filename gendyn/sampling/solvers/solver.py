@@ -127,7 +127,7 @@ def diffusion_derivative(process: Process, t: Tensor, x: Tensor, g: Tensor) -> T
         derivative: Tensor = given(t, x)
         return derivative if process.noise_type == "scalar" else g * derivative
     if process.noise_type == "scalar":
-        along: Tensor = torch.func.jvp(lambda z: process.diffusion(t, z), (x,), (g.contiguous(),))[1]
+        along: Tensor = torch.func.jvp(lambda z: process.diffusion(t, z), (x.contiguous(),), (g.contiguous(),))[1]
         return along
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
