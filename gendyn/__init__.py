@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from gendyn import datasets, plotting, systems
 from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
 from gendyn.evaluation import evaluate, leave_one_out
-from gendyn.interpolants import FlowMatching, MetaFlowMatching, StochasticInterpolant
+from gendyn.interpolants import ActionMatching, FlowMatching, MetaFlowMatching, StochasticInterpolant
 from gendyn.models import load
 from gendyn.sampling import sample
 
@@ -18,6 +18,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "unknown"
 
 __all__ = [
+    "ActionMatching",
     "Cohort",
     "FlowMatching",
     "MetaFlowMatching",

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from gendyn.interpolants import FlowMatching, MetaFlowMatching, StochasticInterpolant
+from gendyn.interpolants import ActionMatching, FlowMatching, MetaFlowMatching, StochasticInterpolant
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
 
 MODELS: dict[str, type[Estimator]] = {
+    "ActionMatching": ActionMatching,
     "FlowMatching": FlowMatching,
     "MetaFlowMatching": MetaFlowMatching,
     "StochasticInterpolant": StochasticInterpolant,

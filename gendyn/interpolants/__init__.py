@@ -1,5 +1,6 @@
 """Stochastic interpolants and flow matching: populations in, velocity and score out."""
 
+from gendyn.interpolants.action_matching import ActionMatching
 from gendyn.interpolants.analytic import ExactFields, GaussianMixture, GaussianMixtureInterpolant
 from gendyn.interpolants.conditional_path import CardinalSpline
 from gendyn.interpolants.coupled_paths import CoupledPaths, couple
@@ -16,6 +17,7 @@ from gendyn.interpolants.velocity_field import VelocityField
 __all__ = [
     "GAMMAS",
     "SCHEDULES",
+    "ActionMatching",
     "CardinalSpline",
     "CoupledPaths",
     "CustomSchedule",

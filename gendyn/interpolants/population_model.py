@@ -150,13 +150,8 @@ class PopulationModel(Estimator):
         for k, time in enumerate(few.times.tolist()):
             if k == 0 and time <= float(self.times_[0]):
                 continue
-            source = self.initial_[:max_cells] if k == 0 else few.only([float(few.times[k - 1])])
-            if k == 0:
-                predicted = self.sample(n=max_cells, times=[time], seed=root).values[:, -1]
-            else:
-                predicted = self.sample(source, [time]).values[:, -1]
+            predicted, source_weights = self._push(few, k, max_cells, root)
             weights = None if few.weights is None else few.weights[k]
-            source_weights = None if few.weights is None or k == 0 else few.weights[k - 1]
             scaling = self.process_
             scores.append(
                 wasserstein_value(
@@ -169,6 +164,14 @@ class PopulationModel(Estimator):
         if not scores:
             raise ValueError("score needs at least one time after the first trained time")
         return -sum(scores) / len(scores)
+
+    def _push(self, data: Snapshots, k: int, max_cells: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Return the cells predicted at the k-th time, from the time before or the model's own, and their weights."""
+        time = float(data.times[k])
+        if k == 0:
+            return self.sample(n=max_cells, times=[time], seed=seed).values[:, -1], None
+        predicted = self.sample(data.only([float(data.times[k - 1])]), [time]).values[:, -1]
+        return predicted, None if data.weights is None else data.weights[k - 1]
 
     def _simulate(
         self,
