@@ -170,7 +170,7 @@ class PopulationModel(Estimator):
         time = float(data.times[k])
         if k == 0:
             return self.sample(n=max_cells, times=[time], seed=seed).values[:, -1], None
-        predicted = self.sample(data.only([float(data.times[k - 1])]), [time]).values[:, -1]
+        predicted = self.sample(data.only([float(data.times[k - 1])]), [time], seed=seed).values[:, -1]
         return predicted, None if data.weights is None else data.weights[k - 1]
 
     def _simulate(
