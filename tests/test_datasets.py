@@ -1,5 +1,8 @@
 """Public data sets by name: what is there is read as its README says, what is not is a sentence."""
 
+import re
+from pathlib import Path
+
 import matplotlib.cbook
 import numpy as np
 import pytest
@@ -107,6 +110,7 @@ def test_each_set_that_is_there_has_its_shape(name):
         assert tuple(data.values.shape) == SHAPES[name]
         assert data.info["dataset"] == name
         assert data.info["time"] == row["time"]
+        assert data.info["units"] == row["units"]
     assert data.names is not None
     one = load(name, dims=1)
     assert one.dim == 1
@@ -129,11 +133,18 @@ def test_splits_are_the_whole(name):
         load(name, split="middle")
 
 
+def test_the_documentation_names_every_set_with_its_folder():
+    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([^`]+)` \| .* \| `?([^|`]+)`? \|$", page, re.MULTILINE))
+    assert {name: rows.get(name) for name in SETS.index} == SETS["folder"].to_dict()
+
+
 def test_the_table_names_every_set():
     assert SETS.index.tolist() == list(SHAPES)
     assert SETS["source"].str.len().min() > 10
     assert (SETS["licence"].str.len() > 0).all()
     assert (SETS["time"].str.len() > 0).all()
+    assert (SETS["units"].str.len() > 0).all()
     assert SETS["description"].str.partition(";")[0].str.len().max() < 120
     assert set(SETS["kind"]) == {"snapshots", "paths"}
 
@@ -312,8 +323,17 @@ def test_tables():
     chaos = table("chaos").set_index("name")
     assert len(chaos) == 135
     assert chaos.loc["Lorenz", "max_lyapunov"] == pytest.approx(0.892, abs=1e-3)
-    with pytest.raises(ValueError, match="there is no table 'rates'; there are chaos, jump-prior"):
-        table("rates")
+
+
+def test_wrong_names_are_met_with_near_ones():
+    with pytest.raises(ValueError, match=r"there is no data set 'Ratchet_v1'; did you mean ratchet-v1 or .*\?$"):
+        load("Ratchet_v1")
+    with pytest.raises(ValueError, match=r"there is no data set 'mnist'; gendyn.datasets.available\(\) lists them$"):
+        load("mnist")
+    with pytest.raises(ValueError, match=r"there is no table 'cav'; did you mean cav-visits\?"):
+        table("cav")
+    with pytest.raises(ValueError, match=r"there is no table 'x'; there are chaos, jump-prior, "):
+        table("x")
 
 
 def test_sentences(tmp_path, monkeypatch):

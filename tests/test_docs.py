@@ -3,18 +3,26 @@
 import re
 from pathlib import Path
 
-import pytest
-
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("name", ["sampling.md"])
-def test_examples_run(name):
+def run(name):
+    """Run the examples of a page in one namespace, and return it."""
     namespace: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     for block in blocks:
         exec(compile(block, name, "exec"), namespace)
-    once, twice = namespace["once"], namespace["twice"]
+    return namespace
+
+
+def test_examples_of_sampling():
+    found = run("sampling.md")
     # One Brownian path: Milstein's steps of 1/32 and of 1/128 end near each other.
-    assert (once.values - twice.values).abs().mean() < 0.05
+    assert (found["once"].values - found["twice"].values).abs().mean() < 0.05
+
+
+def test_examples_of_the_data_sets():
+    found = run("datasets.md")
+    assert found["recording"].dim == 4
+    assert len(found["table"]) == 66

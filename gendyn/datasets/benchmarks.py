@@ -76,20 +76,29 @@ def _numbered(stem: str, count: int) -> list[str]:
 
 
 def _snapmmd(
-    file: str, description: str, source: str, licence: str, names: Sequence[str], time: str, *more: str
+    file: str,
+    description: str,
+    source: str,
+    licence: str,
+    names: Sequence[str],
+    time: str,
+    *more: str,
+    units: str = "pure numbers",
 ) -> Dataset:
     splits = ("train", *more)
-    return Dataset(_FOLDER, (file,), description, source, licence, _parts(names), time, splits, "snapshots")
+    return Dataset(_FOLDER, (file,), description, source, licence, _parts(names), time, units, splits, "snapshots")
 
 
-def _sbirr(file: str, description: str, source: str, names: Sequence[str], time: str) -> Dataset:
+def _sbirr(
+    file: str, description: str, source: str, names: Sequence[str], time: str, units: str = "pure numbers"
+) -> Dataset:
     read, splits = _alternating(names), ("train", "held-out")
-    return Dataset(_FOLDER, (file,), description, source, _UNLICENSED, read, time, splits, "snapshots")
+    return Dataset(_FOLDER, (file,), description, source, _UNLICENSED, read, time, units, splits, "snapshots")
 
 
 def _smooth(key: str, description: str, source: str, names: Sequence[str]) -> Dataset:
     read, time = _member(key, names), "number of the time point"
-    return Dataset(_FOLDER, ("smoothsb_small.npz",), description, source, _UNLICENSED, read, time, (), "snapshots")
+    return Dataset(_FOLDER, ("smoothsb_small.npz",), description, source, _UNLICENSED, read, time, kind="snapshots")
 
 
 _GENES = ("gene 1", "gene 2", "gene 3")
@@ -115,10 +124,10 @@ BENCHMARKS: dict[str, Dataset] = {
     ),
     "vortex200": _snapmmd(
         "bench_gom200.npz",
-        "particles in the currents of an eddy of the Gulf of Mexico, 200 at each of 20 times; degrees from its centre, "
-        "volatility 0.01",
+        "particles in the currents of an eddy of the Gulf of Mexico, 200 at each of 20 times; "
+        "distances from its centre, volatility 0.01",
         f"{_SNAPMMD}; currents by HYCOM", "currents: US public domain; draws: none stated",
-        ("longitude", "latitude"), "time units of the benchmark", "validation", "forecast",
+        ("longitude", "latitude"), "time units of the benchmark", "validation", "forecast", units="degrees",
     ),
     "pbmc": _snapmmd(
         "bench_pbmc500.npz",
@@ -137,7 +146,7 @@ BENCHMARKS: dict[str, Dataset] = {
     ),
     "vortex111": _sbirr(
         "sbirr_gom111.npz", "particles in an eddy of the Gulf of Mexico, 111 at each of 9 times",
-        f"{_SBIRR}; currents by HYCOM", ("longitude", "latitude"), "time units of the benchmark",
+        f"{_SBIRR}; currents by HYCOM", ("longitude", "latitude"), "time units of the benchmark", "degrees",
     ),
     "eb300": _sbirr(
         "sbirr_eb300.npz", "embryoid body: 300 cells at each of 5 times, 5 whitened principal components",

@@ -168,6 +168,7 @@ CELLS: dict[str, Dataset] = {
         "BSD-3-Clause",
         _reprogramming,
         "days",
+        "log of normalised counts",
         kind="snapshots",
     ),
 }

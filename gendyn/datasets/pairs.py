@@ -27,7 +27,7 @@ def _pairs(times: Sequence[float], names: Sequence[str]) -> Callable[[Files, str
 
 
 def _set(file: str, description: str, source: str, read: Callable[[Files, str], Paths], time: str) -> Dataset:
-    return Dataset("fractional", (file,), description, source, "MIT", read, time, tuple(_SPLITS))
+    return Dataset("fractional", (file,), description, source, "MIT", read, time, splits=tuple(_SPLITS))
 
 
 _PLANE = _pairs((0.0, 1.0), ("x", "y"))

@@ -27,8 +27,8 @@ class _Recording(Dataset):
 
     def _absent(self, name: str, missing: list[str]) -> str:
         return (
-            f"the data set {name!r} ({self.phrase}) is not here: this matplotlib was installed without its sample data, "
-            f"{' and '.join(missing)}; install matplotlib from its publisher, with pip"
+            f"the data set {name!r} ({self.phrase}) is not here: this matplotlib was installed without its sample "
+            f"data, {' and '.join(missing)}; install matplotlib from its publisher, with pip"
         )
 
 
@@ -62,25 +62,27 @@ def _stocks(files: Files, split: str) -> Paths:
     return Paths(np.arange(len(frame)), values[None], seen[None], names=names, info=info)
 
 
-def _recording(file: str, description: str, source: str, read: Callable[[Files, str], Paths], time: str) -> Dataset:
-    return _Recording("matplotlib", (file,), description, source, "matplotlib (PSF-like)", read, time)
+def _recording(
+    file: str, description: str, source: str, read: Callable[[Files, str], Paths], time: str, units: str
+) -> Dataset:
+    return _Recording("matplotlib", (file,), description, source, "matplotlib (PSF-like)", read, time, units)
 
 
 RECORDINGS: dict[str, Dataset] = {
     "membrane": _recording(
         "membrane.dat", "membrane potential of a cell, 12000 samples; the sampling interval is not stated",
-        "matplotlib's sample data", _membrane, "samples",
+        "matplotlib's sample data", _membrane, "samples", "not stated",
     ),
     "eeg-mri": _recording(
         "eeg.dat", "electroencephalogram, 4 electrodes, 800 samples over 10 seconds",
-        "matplotlib's sample data", _eeg, "seconds",
+        "matplotlib's sample data", _eeg, "seconds", "not stated",
     ),
     "google": _recording(
         "goog.npz", "daily prices of Google, 1047 trading days from August 2004 to October 2008",
-        "Yahoo Finance, in matplotlib's sample data", _google, "trading days",
+        "Yahoo Finance, in matplotlib's sample data", _google, "trading days", "dollars; volume in shares",
     ),
     "stocks": _recording(
         "Stocks.csv", "monthly prices of 8 companies and 2 indices, 390 months from 1990 to 2022; some begin later",
-        "Yahoo Finance, in matplotlib's sample data", _stocks, "months",
+        "Yahoo Finance, in matplotlib's sample data", _stocks, "months", "dollars",
     ),
 }  # fmt: skip

@@ -34,7 +34,7 @@ SIMULATED_PATHS: dict[str, Dataset] = {
         "MIT",
         _opinions,
         "time units of the system",
-        ("train", "test"),
+        splits=("train", "test"),
     ),
     "n-body": Dataset(
         "bridges",
