@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from gendyn import datasets, plotting, systems
 from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
 from gendyn.evaluation import evaluate, leave_one_out
-from gendyn.interpolants import ActionMatching, FlowMatching, MetaFlowMatching, StochasticInterpolant
+from gendyn.interpolants import ActionMatching, FlowMatching, MetaFlowMatching, StochasticInterpolant, preset
 from gendyn.models import load
 from gendyn.sampling import sample
 
@@ -31,6 +31,7 @@ __all__ = [
     "leave_one_out",
     "load",
     "plotting",
+    "preset",
     "read_paths",
     "read_snapshots",
     "sample",

@@ -79,6 +79,11 @@ CASES = {
             "hidden": (8,),
         },
     ),
+    "FlowMatching(reflow)": Case(gendyn.FlowMatching, {"reflow": 1, "steps": 30, "hidden": (8,)}),
+    "StochasticInterpolant(bridge)": Case(
+        gendyn.StochasticInterpolant,
+        {"schedule": "bridge", "gamma": ("bridge", 1.5, 0.5), "score_weight": "gamma", "steps": 30, "hidden": (8,)},
+    ),
     **{
         f"MetaFlowMatching({encoder})": Case(
             gendyn.MetaFlowMatching,

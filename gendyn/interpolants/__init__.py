@@ -4,18 +4,21 @@ from gendyn.interpolants.action_matching import ActionMatching
 from gendyn.interpolants.analytic import ExactFields, GaussianMixture, GaussianMixtureInterpolant
 from gendyn.interpolants.conditional_path import CardinalSpline
 from gendyn.interpolants.coupled_paths import CoupledPaths, couple
+from gendyn.interpolants.epsilon import bridge_epsilon, like_gamma, path_optimal, vanishing
 from gendyn.interpolants.fields import InterpolantFields
 from gendyn.interpolants.flow_matching import FlowMatching
 from gendyn.interpolants.gamma import GAMMAS, Gamma
-from gendyn.interpolants.interpolant_process import InterpolantProcess, like_gamma, path_optimal, vanishing
+from gendyn.interpolants.interpolant_process import InterpolantProcess
 from gendyn.interpolants.meta_flow_matching import MetaFlowMatching
 from gendyn.interpolants.objective import FlowMatchingObjective
+from gendyn.interpolants.presets import PRESETS, Preset, preset, preset_table
 from gendyn.interpolants.schedule import SCHEDULES, CustomSchedule, Schedule
 from gendyn.interpolants.stochastic_interpolant import StochasticInterpolant
 from gendyn.interpolants.velocity_field import VelocityField
 
 __all__ = [
     "GAMMAS",
+    "PRESETS",
     "SCHEDULES",
     "ActionMatching",
     "CardinalSpline",
@@ -30,11 +33,15 @@ __all__ = [
     "InterpolantFields",
     "InterpolantProcess",
     "MetaFlowMatching",
+    "Preset",
     "Schedule",
     "StochasticInterpolant",
     "VelocityField",
+    "bridge_epsilon",
     "couple",
     "like_gamma",
     "path_optimal",
+    "preset",
+    "preset_table",
     "vanishing",
 ]

@@ -1,4 +1,4 @@
-r"""Conditional paths: curves through coupled points, and their velocities.
+r"""Conditional paths: Gaussian laws that move through coupled points, and their velocities.
 
 One draw of a coupling through all times is a point :math:`x_k \in \mathbb{R}^d` at each knot
 :math:`t_1 < \dots < t_T`. A conditional path is the curve through these points, blurred by a little
@@ -14,10 +14,17 @@ vector, because interpolation by a spline is linear in the values. With two knot
 :math:`x_t` is the straight line of conditional flow matching (Tong et al., TMLR 2024); with
 ``"cubic"`` it is the natural cubic spline, whose velocity is continuous across the knots.
 Regressing :math:`u_t` on :math:`(t, x_t)` gives the velocity that moves the marginals.
+
+Any path is a Gaussian law :math:`\mathcal{N}(\mu_t, \sigma_t^2)` given the points, and the velocity of its particle
+:math:`x_t = \mu_t + \sigma_t z` is :math:`u_t = \dot\mu_t + \dot\sigma_t z`. Where the mean is not a spline with fixed
+weights, the path has its own formula: the monotone cubic of Fritsch and Carlson (1980), the quarter circle of Albergo
+and Vanden-Eijnden (2023), or the path of Lipman et al. (2023), which shrinks Gaussian noise onto a point.
 """
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,9 +32,21 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
-__all__ = ["CardinalSpline", "SplineKind"]
+__all__ = [
+    "CardinalSpline",
+    "ConditionalPath",
+    "MonotonePath",
+    "PathName",
+    "ShrinkingPath",
+    "SplineKind",
+    "SplinePath",
+    "TrigonometricPath",
+    "make_path",
+]
 
 SplineKind = Literal["linear", "cubic"]
+
+PathName = Literal["linear", "cubic", "pchip", "trigonometric", "shrinking"]
 
 
 class CardinalSpline(nn.Module):
@@ -89,3 +108,204 @@ class CardinalSpline(nn.Module):
         weights = ((c3 * s + c2) * s + c1) * s + c0
         derivatives = (3 * c3 * s + 2 * c2) * s + c1
         return weights.to(t.dtype), derivatives.to(t.dtype)
+
+
+class ConditionalPath(nn.Module, ABC):
+    """A Gaussian law that moves through coupled points, over time scaled to [0, 1]."""
+
+    @abstractmethod
+    def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a particle of the law and its velocity, ``(B, d)`` each.
+
+        Parameters
+        ----------
+        s
+            Times ``(B,)``, float64.
+        points
+            Coupled points ``(B, T, d)``.
+        noise
+            Standard Gaussian numbers ``(B, d)``: where in the law the particle is.
+        """
+
+
+class SplinePath(ConditionalPath):
+    r"""A spline with fixed weights and constant noise: :math:`x = \sum_k w_k x_k + \sigma z`.
+
+    Parameters
+    ----------
+    knots
+        Times of the points ``(T,)``.
+    kind
+        Of the spline.
+    sigma
+        Standard deviation of the noise.
+
+    Examples
+    --------
+    >>> path = SplinePath(torch.tensor([0.0, 1.0]), "linear", sigma=0.1)
+    >>> x, u = path(torch.tensor([0.25]).double(), torch.tensor([[[0.0], [4.0]]]), torch.ones(1, 1))
+    >>> round(x.item(), 6), u.item()
+    (1.1, 4.0)
+    """
+
+    def __init__(self, knots: Tensor, kind: SplineKind, sigma: float) -> None:
+        super().__init__()
+        self.spline = CardinalSpline(knots, kind)
+        self.sigma = sigma
+
+    def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return particle and velocity; see :class:`ConditionalPath`."""
+        weights, derivatives = (w.to(points.dtype)[:, None] for w in self.spline(s))
+        return torch.bmm(weights, points)[:, 0] + self.sigma * noise, torch.bmm(derivatives, points)[:, 0]
+
+
+class _PathOfGaps(ConditionalPath):
+    """A path whose formula is that of the gap between two neighbouring points."""
+
+    knots: Tensor
+
+    def __init__(self, knots: Tensor, sigma: float) -> None:
+        super().__init__()
+        self.register_buffer("knots", torch.as_tensor(knots, dtype=torch.float64))
+        self.sigma = sigma
+
+    def _local(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gap of each time, the local time in it and its length, the latter two ``(B, 1)``."""
+        gap = torch.bucketize(s, self.knots[1:-1], right=True)
+        length = self.knots.diff()[gap]
+        return gap, ((s - self.knots[gap]) / length)[:, None], length[:, None]
+
+
+class MonotonePath(_PathOfGaps):
+    r"""A monotone piecewise cubic (PCHIP) through each feature of the points, and constant noise.
+
+    The slope at an inner point is the weighted harmonic mean of those of its two gaps, and zero where they differ in
+    sign: no feature overshoots its points, as a natural cubic spline may (Fritsch and Butland 1984).
+
+    Examples
+    --------
+    >>> path = MonotonePath(torch.tensor([0.0, 0.5, 1.0]), sigma=0.0)
+    >>> x, u = path(torch.tensor([0.5]).double(), torch.tensor([[[0.0], [1.0], [0.0]]]), torch.zeros(1, 1))
+    >>> x.item(), u.item()
+    (1.0, 0.0)
+    """
+
+    def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return particle and velocity; see :class:`ConditionalPath`."""
+        gap, *local = self._local(s)
+        t, length = (v.to(points.dtype) for v in local)
+        rows = torch.arange(len(points), device=points.device)
+        slopes = self._slopes(points)
+        before, after = points[rows, gap], points[rows, gap + 1]
+        first, last = length * slopes[rows, gap], length * slopes[rows, gap + 1]
+        rise = after - before
+        # Hermite's cubic, as a polynomial in local time.
+        c3, c2 = first + last - 2 * rise, 3 * rise - 2 * first - last
+        position = ((c3 * t + c2) * t + first) * t + before
+        velocity = ((3 * c3 * t + 2 * c2) * t + first) / length
+        return position + self.sigma * noise, velocity
+
+    def _slopes(self, points: Tensor) -> Tensor:
+        h = self.knots.diff().to(points.dtype)[None, :, None]
+        secant = points.diff(dim=1) / h
+        if secant.shape[1] == 1:
+            return secant.expand(-1, 2, -1)
+        left, right, h0, h1 = secant[:, :-1], secant[:, 1:], h[:, :-1], h[:, 1:]
+        w0, w1 = 2 * h1 + h0, h1 + 2 * h0
+        agree = left * right > 0
+        safe_left, safe_right = torch.where(agree, left, 1.0), torch.where(agree, right, 1.0)
+        inner = torch.where(agree, (w0 + w1) / (w0 / safe_left + w1 / safe_right), 0.0)
+        first = _end_slope(h[:, 0], h[:, 1], secant[:, 0], secant[:, 1])
+        last = _end_slope(h[:, -1], h[:, -2], secant[:, -1], secant[:, -2])
+        return torch.cat([first[:, None], inner, last[:, None]], dim=1)
+
+
+class TrigonometricPath(_PathOfGaps):
+    r"""A quarter circle in each gap and constant noise: :math:`x = \cos(\pi t/2) x_0 + \sin(\pi t/2) x_1 + \sigma z`.
+
+    Between independent, centred populations of one covariance the covariance stays.
+
+    Examples
+    --------
+    >>> path = TrigonometricPath(torch.tensor([0.0, 1.0]), sigma=0.0)
+    >>> x, u = path(torch.tensor([0.5]).double(), torch.tensor([[[1.0], [1.0]]]), torch.zeros(1, 1))
+    >>> round(x.item(), 6), round(u.item(), 6)
+    (1.414214, 0.0)
+    """
+
+    def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return particle and velocity; see :class:`ConditionalPath`."""
+        gap, t, length = self._local(s)
+        rows = torch.arange(len(points), device=points.device)
+        before, after = points[rows, gap], points[rows, gap + 1]
+        half = math.pi / 2
+        cosine, sine = (f(half * t).to(points.dtype) for f in (torch.cos, torch.sin))
+        velocity = half * (cosine * after - sine * before) / length.to(points.dtype)
+        return cosine * before + sine * after + self.sigma * noise, velocity
+
+
+class ShrinkingPath(ConditionalPath):
+    r"""Standard Gaussian noise that shrinks onto the last point (Lipman et al. 2023).
+
+    .. math:: x = t\,x_1 + (1 - (1 - \sigma)t)\, z, \qquad
+        u = x_1 - (1 - \sigma) z = \frac{x_1 - (1 - \sigma) x}{1 - (1 - \sigma) t}
+
+    The first points are not looked at: their law is taken to be standard Gaussian.
+
+    Examples
+    --------
+    >>> x, u = ShrinkingPath(0.1)(torch.tensor([0.3]).double(), torch.tensor([[[1.0], [-2.0]]]), torch.tensor([[0.4]]))
+    >>> round(x.item(), 6), round(u.item(), 6)
+    (-0.308, -2.36)
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return particle and velocity; see :class:`ConditionalPath`."""
+        t, end, shrink = s.to(points.dtype)[:, None], points[:, -1], 1 - self.sigma
+        return t * end + (1 - shrink * t) * noise, end - shrink * noise
+
+
+def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
+    """Return a conditional path by name.
+
+    Parameters
+    ----------
+    name
+        ``"linear"``, ``"cubic"``, ``"pchip"``, ``"trigonometric"`` or ``"shrinking"``.
+    knots
+        Times of the points ``(T,)``, from 0 to 1.
+    sigma
+        Standard deviation of the noise; of ``"shrinking"`` at its end.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or a shrinking path is to run through more than two times.
+
+    Examples
+    --------
+    >>> make_path("pchip", torch.tensor([0.0, 0.5, 1.0]), 0.1)
+    MonotonePath()
+    """
+    if name not in get_args(PathName):
+        raise ValueError(f"path must be one of {get_args(PathName)}; got {name!r}")
+    if name == "shrinking":
+        if len(knots) != 2:
+            raise ValueError(f"a shrinking path joins noise to one population; got {len(knots)} times")
+        return ShrinkingPath(sigma)
+    if name == "pchip":
+        return MonotonePath(knots, sigma)
+    if name == "trigonometric":
+        return TrigonometricPath(knots, sigma)
+    return SplinePath(knots, name, sigma)
+
+
+def _end_slope(h0: Tensor, h1: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """Return the slope at an end from three points, cut where it would not keep the shape of the data."""
+    slope = ((2 * h0 + h1) * near - h0 * far) / (h0 + h1)
+    slope = torch.where(slope * near > 0, slope, 0.0)
+    return torch.where((near * far < 0) & (slope.abs() > 3 * near.abs()), 3 * near, slope)

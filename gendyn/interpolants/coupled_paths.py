@@ -30,7 +30,7 @@ from gendyn.training import fingerprint
 
 __all__ = ["CoupledPaths", "CouplingName", "couple", "default_regularisation"]
 
-CouplingName = Literal["independent", "ot", "sinkhorn"]
+CouplingName = Literal["independent", "ot", "sinkhorn", "paired"]
 
 _REMEMBERED = 16
 """Plans that are kept; one of two populations of 4000 cells takes some 200 kB."""
@@ -80,7 +80,7 @@ def couple(
         Populations at ``T >= 2`` times, in the scale in which distances are meant.
     coupling
         ``"independent"``; ``"ot"``, exact optimal transport of squared Euclidean cost between consecutive
-        times; ``"sinkhorn"``, its entropic relaxation.
+        times; ``"sinkhorn"``, its entropic relaxation; ``"paired"``, row with row.
     block
         Cells per random block. ``None`` solves whole plans where every consecutive pair has at most
         20 million cost entries, and otherwise blocks of 1024.
@@ -110,6 +110,11 @@ def couple(
     if n_paths is None:
         n_paths = min(max(4 * max(sizes), 20_000), 200_000)
     largest = max(first * second for first, second in pairwise(sizes))
+    if coupling == "paired":
+        if len(set(sizes)) > 1:
+            raise ValueError(f"paired populations must have equal sizes; got {list(sizes)}")
+        rows = torch.arange(sizes[0]) if snapshots.weights is None else _draw(snapshots, 0, n_paths, seed)
+        return rows[:, None].expand(-1, len(sizes))
     if coupling == "independent":
         return torch.stack([_draw(snapshots, k, n_paths, seed) for k in range(len(sizes))], dim=1)
     if block is None and largest <= _FULL_PLAN_PAIRS:

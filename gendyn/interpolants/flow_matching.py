@@ -18,17 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from gendyn.data import Scaling, Snapshots
-from gendyn.interpolants.conditional_path import CardinalSpline
+from gendyn.interpolants.conditional_path import ConditionalPath, PathName, make_path
 from gendyn.interpolants.coupled_paths import CoupledPaths, couple
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.population_model import PopulationModel
 from gendyn.interpolants.velocity_field import VelocityField
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed
+from gendyn.sampling import sample
 
 __all__ = ["FlowMatching"]
 
@@ -49,8 +51,16 @@ class FlowMatching(PopulationModel):
         consecutive times, straight conditional paths. ``"sinkhorn"``: entropic transport. ``"spline-ot"``: the exact
         plans chained through all times, conditional paths are natural cubic splines; best where there are four times
         or more.
+    path
+        How a tuple is joined: ``"linear"`` (straight in every gap), ``"cubic"`` (natural cubic spline), ``"pchip"``
+        (monotone cubic: overshoots nowhere), ``"trigonometric"`` (quarter circles), or ``"shrinking"`` (two times, the
+        first of them standard Gaussian noise in scaled units, which is checked). By default ``"linear"``, and
+        ``"cubic"`` for ``"spline-ot"``.
     sigma
         Standard deviation of the noise around a conditional path, in units of the scaled data.
+    reflow
+        Rounds in which the model is fitted again to the pairs that its own flow makes: paths grow straight, and few
+        steps are then enough. Each round takes ``steps`` steps.
     hidden
         Widths of the hidden layers of the velocity network.
     activation
@@ -107,7 +117,9 @@ class FlowMatching(PopulationModel):
         self,
         coupling: CouplingOption = "ot",
         *,
+        path: PathName | None = None,
         sigma: float = 0.1,
+        reflow: int = 0,
         hidden: Sequence[int] = (128, 128, 128),
         activation: str = "silu",
         scale: Literal["global", "whiten", "none"] = "global",
@@ -123,7 +135,9 @@ class FlowMatching(PopulationModel):
         patience: int | None = None,
     ) -> None:
         self.coupling = coupling
+        self.path = path
         self.sigma = sigma
+        self.reflow = reflow
         self.hidden = hidden
         self.activation = activation
         self.scale = scale
@@ -182,19 +196,40 @@ class FlowMatching(PopulationModel):
         scaling = Scaling.fit(data, self.scale)
         scaled = data.with_samples([scaling.transform(x) for x in data.samples])
         training, held_out = self._split(scaled, root)
-        network = VelocityNetwork(
-            data.dim, hidden=tuple(self.hidden), activation=self.activation, seed=derive_seed(root, "network")
-        ).to(device=data.device, dtype=data.dtype)
-        process = VelocityField(network, scaling, data.times).to(data.device)
-        objective = FlowMatchingObjective(
-            network,
-            self._spline(process).to(data.device),
-            CoupledPaths(training, self._couple(training, root)),
-            validation=None if held_out is None else CoupledPaths(held_out, self._couple(held_out, root)),
-            sigma=self.sigma,
-            batch_size=self.batch_size,
-        )
-        return self._train(objective, data, process, root, progress=progress, checkpoint=checkpoint, resume=resume)
+        if self._path_name == "shrinking":
+            _check_standard_gaussian(scaled.samples[0])
+        table = self._couple(training, root)
+        watched = None if held_out is None else CoupledPaths(held_out, self._couple(held_out, root))
+        coupled = CoupledPaths(training, table)
+        histories = []
+        for k in range(self.reflow + 1):
+            seed_k = root if k == 0 else derive_seed(root, "reflow", k)
+            network = VelocityNetwork(
+                data.dim, hidden=tuple(self.hidden), activation=self.activation, seed=derive_seed(seed_k, "network")
+            ).to(device=data.device, dtype=data.dtype)
+            process = VelocityField(network, scaling, data.times).to(data.device)
+            objective = FlowMatchingObjective(
+                network,
+                self._conditional_path(process).to(data.device),
+                coupled,
+                validation=watched,
+                batch_size=self.batch_size,
+            )
+            file = checkpoint if checkpoint is None or k == 0 else f"{checkpoint}.{k}"
+            self._train(objective, data, process, seed_k, progress=progress, checkpoint=file, resume=resume)
+            histories.append(self.history_.assign(step=self.history_["step"] + k * self.steps))
+            if self._interrupted:
+                break
+            if k < self.reflow:
+                coupled = self._own_pairs(training)
+                watched = None if held_out is None else self._own_pairs(held_out)
+        self.seed_ = root
+        self.history_ = pd.concat(histories, ignore_index=True)
+        return self
+
+    @property
+    def _path_name(self) -> PathName:
+        return self.path or ("cubic" if self.coupling == "spline-ot" else "linear")
 
     def _check_hyper_parameters(self) -> None:
         """Raise a ValueError for the first hyper-parameter that is out of range."""
@@ -202,6 +237,17 @@ class FlowMatching(PopulationModel):
             raise ValueError(f"coupling must be one of {get_args(CouplingOption)}; got {self.coupling!r}")
         if not self.sigma >= 0:
             raise ValueError(f"sigma must be zero or positive; got {self.sigma}")
+        if self.path is not None and self.path not in get_args(PathName):
+            raise ValueError(f"path must be None or one of {get_args(PathName)}; got {self.path!r}")
+        if self.reflow < 0:
+            raise ValueError(f"reflow must be zero or a number of rounds; got {self.reflow}")
+        if self._path_name == "shrinking" and not self.sigma < 1:
+            raise ValueError(f"the sigma of a shrinking path is what is left of unit noise, below 1; got {self.sigma}")
+        if self._path_name == "shrinking" and (self.coupling != "independent" or self.reflow):
+            raise ValueError(
+                "a shrinking path makes its own noise, which nothing can be joined to; use coupling='independent' "
+                "and reflow=0, or another path"
+            )
         self._check_training()
 
     def _couple(self, snapshots: Snapshots, seed: int) -> Tensor:
@@ -215,10 +261,19 @@ class FlowMatching(PopulationModel):
             seed=derive_seed(seed, "coupling"),
         )
 
-    def _spline(self, process: VelocityField) -> CardinalSpline:
+    def _conditional_path(self, process: VelocityField) -> ConditionalPath:
         """Return the conditional path, in time scaled to [0, 1]."""
-        scaled_times = (process.times - process.start) / process.span
-        return CardinalSpline(scaled_times, "cubic" if self.coupling == "spline-ot" else "linear")
+        return make_path(self._path_name, (process.times - process.start) / process.span, self.sigma)
+
+    def _own_pairs(self, scaled: Snapshots) -> CoupledPaths:
+        """Return the first population with where the flow takes each of its cells, in scaled units."""
+        process = self.process_
+        start = scaled.samples[0] * process.scale + process.shift
+        paths = sample(process, start, self.times_, solver="heun")
+        made = [(paths.values[:, k] - process.shift) / process.scale for k in range(len(self.times_))]
+        weights = None if scaled.weights is None else [scaled.weights[0]] * len(made)
+        own = Snapshots(scaled.times, made, weights)
+        return CoupledPaths(own, couple(own, "paired"))
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"network.{name}": value for name, value in self.process_.network.state_dict().items()}
@@ -241,3 +296,17 @@ class FlowMatching(PopulationModel):
         self.times_ = tensors["times"]
         self.initial_ = tensors["initial"]
         self.names_ = None if extra["names"] is None else tuple(extra["names"])
+
+
+def _check_standard_gaussian(x: Tensor) -> None:
+    """Refuse a source that is far from standard Gaussian noise, by its first two moments."""
+    mean = float(x.mean(0).abs().max())
+    centred = (x - x.mean(0)).double()
+    covariance = centred.T @ centred / len(x)
+    off = float((covariance - torch.eye(x.shape[1], dtype=covariance.dtype, device=x.device)).abs().max())
+    if mean > 0.2 or off > 0.3:
+        raise ValueError(
+            "a shrinking path starts from standard Gaussian noise; the scaled first population has a mean of up to "
+            f"{mean:.2g} and a covariance up to {off:.2g} from the unit matrix: use path='linear' (the preset 'icfm'), "
+            "or, if it is standard Gaussian in its own units, scale='none'"
+        )

@@ -6,9 +6,16 @@ r"""The regressions that make the fields of an interpolant.
 whose targets :math:`T_f` are those of :func:`gendyn.interpolants.fields.targets`. Targets with :math:`\dot\gamma` or
 :math:`1/\gamma` have a variance that diverges at the ends. Antithetic pairs, the same ends and time with
 :math:`+z` and :math:`-z`, keep the variance of the gradient finite there (Albergo, Boffi and Vanden-Eijnden 2023).
+
+Weighted by :math:`\gamma^2` the loss of the score, :math:`\tfrac12 \lVert \gamma s_\theta + z \rVert^2`, is bounded
+too. For a bridge of diffusion g it is the score loss of simulation-free Schroedinger bridges,
+:math:`\lVert \lambda\, \tfrac{g^2}{2} s_\theta + z \rVert^2` with :math:`\lambda = 2\gamma/g^2` (Tong et al., AISTATS
+2024).
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,11 +25,13 @@ from gendyn.interpolants.fields import InterpolantFields, targets
 from gendyn.interpolants.time_sampler import TimeSampler
 from gendyn.randomness import torch_generator
 
-__all__ = ["InterpolantObjective"]
+__all__ = ["InterpolantObjective", "ScoreWeight"]
+
+ScoreWeight = Literal["uniform", "gamma"]
 
 
 class InterpolantObjective:
-    """The sum of the losses of all learned fields, in scaled units.
+    r"""The sum of the losses of all learned fields, in scaled units.
 
     Parameters
     ----------
@@ -38,6 +47,8 @@ class InterpolantObjective:
         How far from both ends of a gap times stay.
     antithetic
         Whether rows come in pairs with opposite noise.
+    score_weight
+        ``"uniform"``, or ``"gamma"``: the loss of the score times :math:`\gamma^2`.
     unconditional
         Probability with which a row's condition is hidden, for guidance.
     batch_size
@@ -53,6 +64,7 @@ class InterpolantObjective:
         times: TimeSampler,
         margin: float,
         antithetic: bool,
+        score_weight: ScoreWeight = "uniform",
         unconditional: float,
         batch_size: int,
     ) -> None:
@@ -62,6 +74,7 @@ class InterpolantObjective:
         self.times = times
         self.margin = margin
         self.antithetic = antithetic
+        self.score_weight = score_weight
         self.unconditional = unconditional
         self.batch_size = batch_size
 
@@ -104,6 +117,8 @@ class InterpolantObjective:
         for name, wanted in zip(names, targets(names, c, x0, x1, z), strict=True):  # type: ignore[arg-type]
             wanted = wanted / per if name in ("velocity", "mean_velocity") else wanted
             error = fields.networks[name](s, x, condition) - wanted
+            if name == "score" and self.score_weight == "gamma":
+                error = error * (c.alpha if one_sided else c.gamma)
             total = total + 0.5 * (weight * error.square()).sum(1).mean()
         return total
 

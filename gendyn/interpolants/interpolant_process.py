@@ -18,63 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from gendyn.data import Scaling
+from gendyn.interpolants.epsilon import Epsilon
 from gendyn.interpolants.fields import InterpolantFields
-from gendyn.interpolants.schedule import Schedule
 
-__all__ = ["Epsilon", "InterpolantProcess", "like_gamma", "path_optimal", "vanishing"]
-
-Epsilon = float | Callable[[Tensor], Tensor]
-"""A number, or a function of the local time in [0, 1]."""
-
-
-def vanishing(c: float = 1.0) -> Callable[[Tensor], Tensor]:
-    r"""Return :math:`c\,t(1-t)`, which vanishes at both ends where a score that is divided by gamma diverges.
-
-    Examples
-    --------
-    >>> vanishing(4.0)(torch.tensor(0.5)).item()
-    1.0
-    """
-    return lambda t: c * t * (1 - t)
-
-
-def like_gamma(schedule: Schedule, c: float = 1.0) -> Callable[[Tensor], Tensor]:
-    r"""Return :math:`c\,\gamma(t)`.
-
-    Examples
-    --------
-    >>> from gendyn.interpolants.schedule import Linear
-    >>> like_gamma(Linear(), 2.0)(torch.tensor(0.5)).item()
-    1.0
-    """
-    return lambda t: c * schedule.gamma.value(t)
-
-
-def path_optimal(schedule: Schedule, margin: float = 1e-3) -> Callable[[Tensor], Tensor]:
-    r"""Return :math:`\alpha^2\dot\beta/\beta - \alpha\dot\alpha`, which is optimal for one-sided schedules.
-
-    It minimises the bound on the Kullback-Leibler divergence between the laws of paths; it diverges at t=0, where time
-    is held at ``margin``. For straight lines it is :math:`(1-t)/t`.
-
-    Raises
-    ------
-    ValueError
-        If the schedule is not one-sided.
-
-    Examples
-    --------
-    >>> from gendyn.interpolants.schedule import OneSidedLinear
-    >>> path_optimal(OneSidedLinear())(torch.tensor(0.25)).item()
-    3.0
-    """
-    if schedule.sides != "one-sided":
-        raise ValueError(f"the path-optimal epsilon is that of a one-sided schedule; got {schedule}")
-
-    def epsilon(t: Tensor) -> Tensor:
-        c = schedule.at(t.clamp(margin, 1 - 1e-9))
-        return c.alpha**2 * c.beta_rate / c.beta - c.alpha * c.alpha_rate
-
-    return epsilon
+__all__ = ["InterpolantProcess"]
 
 
 class InterpolantProcess(nn.Module):

@@ -1,10 +1,11 @@
 r"""The regression that flow matching is: a network against velocities of conditional paths.
 
 .. math:: L(\theta) = \mathbb{E}_{s \sim U(0, 1)}\, \mathbb{E}_{x_1, \dots, x_T} \mathbb{E}_z
-    \lVert v_\theta(s, x_s) - \dot x_s \rVert^2 , \qquad x_s = \textstyle\sum_k w_k(s) x_k + \sigma z .
+    \lVert v_\theta(s, x_s) - u_s \rVert^2 ,
 
-Its minimum over all functions is the conditional expectation :math:`\mathbb{E}[\dot x_s \mid x_s]`.
-The minimum value is not zero: it is the spread of velocities that meet at one point.
+with the particle :math:`x_s` and the velocity :math:`u_s` of a conditional path. Its minimum over all functions is the
+conditional expectation :math:`\mathbb{E}[u_s \mid x_s]`. The minimum value is not zero: it is the spread of velocities
+that meet at one point.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gendyn.interpolants.conditional_path import CardinalSpline
+from gendyn.interpolants.conditional_path import ConditionalPath
 from gendyn.interpolants.coupled_paths import CoupledPaths
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import torch_generator
@@ -30,14 +31,12 @@ class FlowMatchingObjective:
     ----------
     module
         The velocity network, called with times ``(B, 1)`` and positions ``(B, d)``.
-    spline
-        Cardinal weights over time scaled to ``[0, 1]``.
+    path
+        The conditional path, over time scaled to ``[0, 1]``.
     training
         Coupled populations to learn from.
     validation
         Coupled populations that only watch.
-    sigma
-        Standard deviation of the noise around a conditional path.
     batch_size
         Tuples ``B`` per step.
     """
@@ -45,18 +44,16 @@ class FlowMatchingObjective:
     def __init__(
         self,
         module: VelocityNetwork,
-        spline: CardinalSpline,
+        path: ConditionalPath,
         training: CoupledPaths,
         *,
         validation: CoupledPaths | None = None,
-        sigma: float,
         batch_size: int,
     ) -> None:
         self.module = module
-        self.spline = spline
+        self.path = path
         self.training = training
         self.validation = validation
-        self.sigma = sigma
         self.batch_size = batch_size
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
@@ -77,9 +74,6 @@ class FlowMatchingObjective:
         offsets = torch.rand(n, generator=generator, dtype=torch.float64)
         noise = torch.randn(n, first.shape[1], generator=generator, dtype=first.dtype).to(first.device)
         s = ((torch.arange(n, dtype=torch.float64) + offsets) / n).to(first.device)
-        weights, derivatives = (w.to(first.dtype)[:, None] for w in self.spline(s))
-        points = coupled.points(rows)
-        position = torch.bmm(weights, points)[:, 0] + self.sigma * noise
-        velocity = torch.bmm(derivatives, points)[:, 0]
+        position, velocity = self.path(s, coupled.points(rows), noise)
         error: Tensor = self.module(s.to(first.dtype)[:, None], position) - velocity
         return error.square().sum(1).mean()

@@ -25,13 +25,15 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gendyn.interpolants.gamma import Gamma, SineSquared, Zero, get_gamma
+from gendyn.interpolants.gamma import Bridge, Gamma, SineSquared, Zero, get_gamma
 
 __all__ = [
     "SCHEDULES",
+    "BridgeSchedule",
     "Coefficients",
     "CustomSchedule",
     "EncodeDecode",
+    "GammaOption",
     "Linear",
     "Mirror",
     "OneSidedLinear",
@@ -47,7 +49,7 @@ __all__ = [
 Sides = Literal["two-sided", "one-sided", "mirror"]
 
 Function = Callable[[Tensor], Tensor]
-GammaOption = str | tuple[str, float] | Gamma
+GammaOption = str | tuple[str | float, ...] | Gamma
 
 
 class Coefficients(NamedTuple):
@@ -118,6 +120,37 @@ class Linear(Schedule):
     def means(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return alpha, beta and their derivatives at ``t``."""
         return 1 - t, t, -torch.ones_like(t), torch.ones_like(t)
+
+
+class BridgeSchedule(Schedule):
+    r"""The bridge of a diffusion g(t): :math:`\beta = F(t)/F(1)`, :math:`\alpha = 1 - \beta`, :math:`F = \int_0^t g^2`.
+
+    Ends joined by the entropic plan of squared cost with regularisation :math:`2F(1)` make its laws those of the
+    Schroedinger bridge of :math:`dX = g\,dW`, which is the diffusion of its fields with :math:`\epsilon = g^2/2`.
+
+    Raises
+    ------
+    ValueError
+        If the amplitude is not that of a bridge.
+
+    Examples
+    --------
+    >>> BridgeSchedule(("bridge", 2.0, 1.0)).at(torch.tensor(0.5)).beta.item()
+    0.6607142686843872
+    """
+
+    gamma: Bridge
+
+    def __init__(self, gamma: GammaOption = ("bridge", 1.0)) -> None:
+        super().__init__(gamma)
+        if not isinstance(self.gamma, Bridge):
+            raise ValueError(f"a bridge has the amplitude of its diffusion, such as ('bridge', 1.0); got {self.gamma}")
+
+    def means(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return alpha, beta and their derivatives at ``t``."""
+        beta = self.gamma.progress(t)
+        rate = self.gamma.squared_diffusion(t) / self.gamma.total
+        return 1 - beta, beta, -rate, rate
 
 
 class Trigonometric(Schedule):
@@ -330,6 +363,7 @@ class CustomSchedule(Schedule):
 SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
     {
         "linear": Linear,
+        "bridge": BridgeSchedule,
         "trigonometric": Trigonometric,
         "variance-preserving-trigonometric": VariancePreservingTrigonometric,
         "encode-decode": EncodeDecode,

@@ -24,9 +24,10 @@ from gendyn.evaluation import wasserstein_value
 from gendyn.interpolants.condition import ConditionEncoder
 from gendyn.interpolants.coupled_paths import couple
 from gendyn.interpolants.ends import DrawEnds, ends_from_noise, ends_of_itself, ends_of_pairs
+from gendyn.interpolants.epsilon import Epsilon, EpsilonName, get_epsilon
 from gendyn.interpolants.fields import FieldName, InterpolantFields, check_fields, default_fields
-from gendyn.interpolants.interpolant_objective import InterpolantObjective
-from gendyn.interpolants.interpolant_process import Epsilon, InterpolantProcess
+from gendyn.interpolants.interpolant_objective import InterpolantObjective, ScoreWeight
+from gendyn.interpolants.interpolant_process import InterpolantProcess
 from gendyn.interpolants.population_model import PopulationModel
 from gendyn.interpolants.schedule import Schedule, get_schedule
 from gendyn.interpolants.time_sampler import get_time_sampler
@@ -56,7 +57,8 @@ class StochasticInterpolant(PopulationModel):
         Name of a schedule, see :data:`gendyn.interpolants.SCHEDULES`, or an object (which cannot be saved).
     gamma
         Amplitude of the latent noise: a name, see :data:`gendyn.interpolants.GAMMAS`, or a name and its parameter,
-        such as ``("brownian", 2.0)``; by default the schedule's own.
+        such as ``("brownian", 2.0)``; by default the schedule's own. ``("bridge", 2.0, 1.0)`` is the amplitude of the
+        bridge of a diffusion that falls from 2 to 1 in every gap.
     coupling
         Who is joined to whom: ``"independent"``, ``"ot"``, ``"sinkhorn"``, or ``"paired"`` for rows measured in pairs;
         by default ``"ot"``, and ``"independent"`` from noise to data with a condition. Noise is joined to data within
@@ -74,6 +76,8 @@ class StochasticInterpolant(PopulationModel):
         else 0.
     antithetic
         Pair rows with opposite noise; ``"auto"`` where the variance of a target would diverge otherwise.
+    score_weight
+        Of the loss of a learned score: ``"uniform"``, or ``"gamma"``, times :math:`\gamma^2`, as bridges have it.
     energy
         Learn each field as the gradient of a scalar network.
     hidden, activation
@@ -115,7 +119,7 @@ class StochasticInterpolant(PopulationModel):
     def __init__(
         self,
         schedule: str | Schedule = "linear",
-        gamma: str | tuple[str, float] | None = None,
+        gamma: str | tuple[str | float, ...] | None = None,
         *,
         coupling: CouplingOption | None = None,
         fields: Sequence[FieldName] | None = None,
@@ -124,6 +128,7 @@ class StochasticInterpolant(PopulationModel):
         times: str | tuple[str, float, float] = "uniform",
         time_margin: float | None = None,
         antithetic: bool | Literal["auto"] = "auto",
+        score_weight: ScoreWeight = "uniform",
         energy: bool = False,
         hidden: Sequence[int] = (128, 128, 128),
         activation: str = "silu",
@@ -148,6 +153,7 @@ class StochasticInterpolant(PopulationModel):
         self.times = times
         self.time_margin = time_margin
         self.antithetic = antithetic
+        self.score_weight = score_weight
         self.energy = energy
         self.hidden = hidden
         self.activation = activation
@@ -218,6 +224,7 @@ class StochasticInterpolant(PopulationModel):
             times=get_time_sampler(self.times),
             margin=margin,
             antithetic=self._antithetic(schedule, names),
+            score_weight=self.score_weight,
             unconditional=0.0 if self.condition is None else self.unconditional,
             batch_size=self.batch_size,
         )
@@ -230,7 +237,7 @@ class StochasticInterpolant(PopulationModel):
         times: Tensor | Sequence[float] | None = None,
         *,
         n: int | None = None,
-        epsilon: Epsilon = 0.0,
+        epsilon: Epsilon | EpsilonName = 0.0,
         margin: float = 0.01,
         condition: Any = None,
         guidance: float = 0.0,
@@ -253,8 +260,9 @@ class StochasticInterpolant(PopulationModel):
         n
             Number of paths; by default as many as there are start points (1000 draws of noise).
         epsilon
-            Half the squared diffusion: a number, or a function of the local time such as
-            :func:`~gendyn.interpolants.vanishing`.
+            Half the squared diffusion: a number, a function of the local time such as
+            :func:`~gendyn.interpolants.vanishing`, ``"bridge"`` for that of the process whose bridge the schedule is,
+            or ``"path-optimal"`` (one-sided).
         margin
             Part of a gap next to its ends in which epsilon is zero, so that the flow takes out the last noise.
         condition
@@ -277,6 +285,7 @@ class StochasticInterpolant(PopulationModel):
         """
         self._check_fitted()
         root = as_seed(seed)
+        epsilon = get_epsilon(epsilon, self.fields_.schedule)
         if self.fields_.schedule.sides == "one-sided" and x0 is None:
             x0, n = self._noise(1000 if n is None else n, root, times), None
         grid = self.times_ if times is None else torch.as_tensor(times, dtype=torch.float64).reshape(-1)
@@ -437,6 +446,8 @@ class StochasticInterpolant(PopulationModel):
             raise ValueError(f"unconditional must lie in [0, 1); got {self.unconditional}")
         if self.time_margin is not None and not 0 <= self.time_margin < 0.5:
             raise ValueError(f"time_margin must lie in [0, 0.5); got {self.time_margin}")
+        if self.score_weight not in get_args(ScoreWeight):
+            raise ValueError(f"score_weight must be one of {get_args(ScoreWeight)}; got {self.score_weight!r}")
         if self.antithetic not in (True, False, "auto"):
             raise ValueError(f"antithetic must be True, False or 'auto'; got {self.antithetic!r}")
         get_time_sampler(self.times)
@@ -471,10 +482,6 @@ class StochasticInterpolant(PopulationModel):
         conditions = None if self.encoder_ is None else self.encoder_.encode(data)
         coupling = self.coupling or ("ot" if schedule.sides == "two-sided" or self.encoder_ is None else "independent")
         if schedule.sides == "two-sided":
-            if coupling == "paired":
-                if len(set(data.sizes)) > 1:
-                    raise ValueError(f"paired populations must have equal sizes; got {list(data.sizes)}")
-                return ends_of_pairs(data, torch.arange(data.sizes[0])[:, None].expand(-1, len(data)), conditions)
             options = {"block": self.block, "regularisation": self.regularisation}
             table = couple(data, coupling, seed=derive_seed(seed, "coupling"), **options)  # type: ignore[arg-type]
             return ends_of_pairs(data, table, conditions)

@@ -163,6 +163,7 @@ class Estimator(ABC):
         finally:
             objective.module.eval().requires_grad_(False)
         self.history_ = result.history
+        self._interrupted = result.stopped == "interrupted"
         return self
 
     def save(self, path: str | Path) -> None:
