@@ -67,6 +67,12 @@ CASES = {
     "FlowMatching(independent)": Case(gendyn.FlowMatching, {"coupling": "independent", "steps": 30, "hidden": (8,)}),
     "FlowMatching(ot)": Case(gendyn.FlowMatching, {"coupling": "ot", "steps": 30, "hidden": (8,)}),
     "FlowMatching(sinkhorn)": Case(gendyn.FlowMatching, {"coupling": "sinkhorn", "steps": 30, "hidden": (8,)}),
+    "FlowMatching(partial)": Case(
+        gendyn.FlowMatching,
+        {"coupling": ("partial", 0.7), "steps": 30, "hidden": (8,)},
+        data=populations().only([0.0, 1.0]),
+        fresh=populations(seed=9).only([0.0, 1.0]),
+    ),
     "FlowMatching(spline-ot)": Case(gendyn.FlowMatching, {"coupling": "spline-ot", "steps": 30, "hidden": (8,)}),
     "StochasticInterpolant(linear)": Case(gendyn.StochasticInterpolant, {"steps": 30, "hidden": (8,)}),
     "StochasticInterpolant(fields)": Case(

@@ -1,33 +1,41 @@
 """Optimal transport between samples: exact, entropic, mini-batch, chained through times."""
 
 from gendyn.coupling.chain import PlanChain, chain_minibatch
+from gendyn.coupling.conditioned import ConditionedCost, attach_conditions
 from gendyn.coupling.cost import cost_matrix
 from gendyn.coupling.entropic import EntropicPlan, sinkhorn_plan
 from gendyn.coupling.exact import TransportError, exact_plan, transport_cost
+from gendyn.coupling.leaving_out import PartialCoupling, UnbalancedCoupling
+from gendyn.coupling.named import get_coupling
 from gendyn.coupling.pairing import (
     Coupling,
     EntropicCoupling,
     ExactCoupling,
     IndependentCoupling,
     PairedCoupling,
-    get_coupling,
 )
+from gendyn.coupling.partial import partial_plan
 from gendyn.coupling.plan import Plan
 
 __all__ = [
+    "ConditionedCost",
     "Coupling",
     "EntropicCoupling",
     "EntropicPlan",
     "ExactCoupling",
     "IndependentCoupling",
     "PairedCoupling",
+    "PartialCoupling",
     "Plan",
     "PlanChain",
     "TransportError",
+    "UnbalancedCoupling",
+    "attach_conditions",
     "chain_minibatch",
     "cost_matrix",
     "exact_plan",
     "get_coupling",
+    "partial_plan",
     "sinkhorn_plan",
     "transport_cost",
 ]

@@ -14,8 +14,14 @@ such steps the alternation runs as matrix-vector products on :math:`P` itself, r
 scalings are absorbed into the potentials before they leave a safe range (Schmitzer 2019): the same iterates, ten
 times faster. From a cold start :math:`\varepsilon` descends in stages to its value, each warm-starting the next.
 
-With squared costs and :math:`\varepsilon = 2 \sigma^2` the plan is the static Schroedinger bridge of Brownian motion
-:math:`\sigma W` over a unit of time.
+A finite relaxation :math:`\rho` lets mass appear and vanish: the marginals are no longer imposed, departures cost
+:math:`\rho\,\mathrm{KL}(P1 \Vert a) + \rho\,\mathrm{KL}(P^\top 1 \Vert b)`, and either step is damped by the factor
+:math:`\rho / (\rho + \varepsilon)` (Chizat, Peyre, Schmitzer and Vialard 2018). Adding a number to f and taking it
+from g changes no entry of :math:`P`; left to the alternation that number converges slowly, so its best value is set in
+every round (Sejourne, Vialard and Peyre 2022).
+
+With squared costs and :math:`\varepsilon = 2 \sigma^2` the balanced plan is the static Schroedinger bridge of Brownian
+motion :math:`\sigma W` over a unit of time.
 """
 
 from __future__ import annotations
@@ -65,6 +71,8 @@ class EntropicPlan:
         Mass that misses its place: the larger of the summed absolute errors of row and column sums.
     iterations
         Iterations, those of all stages together.
+    mass
+        Mass of the plan before it was normalised: 1, or what an unbalanced problem found worth moving.
     """
 
     plan: Plan
@@ -72,6 +80,7 @@ class EntropicPlan:
     regularisation: float
     marginal_error: float
     iterations: int
+    mass: float
 
 
 def sinkhorn_plan(
@@ -81,6 +90,7 @@ def sinkhorn_plan(
     weights0: ArrayLike | None = None,
     weights1: ArrayLike | None = None,
     *,
+    relaxation: float = math.inf,
     cost: Cost = "sqeuclidean",
     max_iterations: int = 10_000,
     tolerance: float = 1e-6,
@@ -96,6 +106,8 @@ def sinkhorn_plan(
         :math:`\varepsilon > 0`, in units of the cost.
     weights0, weights1
         Weights ``(n_0,)`` and ``(n_1,)``, each normalised to sum 1; uniform by default.
+    relaxation
+        :math:`\rho > 0`, price of mass that appears or vanishes, in units of the cost; infinite: none does.
     cost
         ``"sqeuclidean"``, ``"euclidean"``, a function ``(x0, x1) -> (n_0, n_1)``, or the matrix itself.
     max_iterations
@@ -130,6 +142,8 @@ def sinkhorn_plan(
     epsilon = float(regularisation)
     if not 0 < epsilon < math.inf:
         raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
+    if not relaxation > 0:
+        raise ValueError(f"relaxation must be positive, or infinite for a balanced plan; got {relaxation}")
     if max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
     if not tolerance > 0:
@@ -147,7 +161,7 @@ def sinkhorn_plan(
     # A point without weight has no part in the iteration; its potential follows from the others at the end.
     rows, columns = a > 0, b > 0
     whole = bool(rows.all()) and bool(columns.all())
-    problem = _Problem(costs if whole else costs[rows][:, columns], a[rows], b[columns])
+    problem = _Problem(costs if whole else costs[rows][:, columns], a[rows], b[columns], relaxation)
     inner_f, inner_g = f[rows], g[columns]
     iterations = 0
     if potentials is None:
@@ -157,7 +171,15 @@ def sinkhorn_plan(
     inner_f, inner_g, used = problem.alternate(inner_f, inner_g, epsilon, tolerance, max_iterations)
     iterations += used
     mass = problem.mass(inner_f, inner_g, epsilon)
-    error = float(torch.maximum((mass.sum(1) - problem.a).abs().sum(), (mass.sum(0) - problem.b).abs().sum()))
+    total = float(mass.sum())
+    a_met, b_met = problem.marginals(inner_f, inner_g)
+    error = float(torch.maximum((mass.sum(1) - a_met).abs().sum(), (mass.sum(0) - b_met).abs().sum()))
+    error = error if math.isinf(relaxation) else error / max(total, 1e-300)
+    if not total > 0:
+        raise ValueError(
+            f"at relaxation {relaxation:g} letting all mass vanish is cheaper than moving any: the costs are at least "
+            f"{float(costs.min()):.3g}; raise relaxation"
+        )
     if not error <= tolerance:
         warnings.warn(
             f"the entropic plan misses its weights by {error:.1e} of the mass after {used} iterations; "
@@ -167,36 +189,57 @@ def sinkhorn_plan(
         )
     f[rows], g[columns] = inner_f, inner_g
     if not whole:
-        f[~rows] = _soft_minimum(costs[~rows][:, columns] - inner_g, problem.b, epsilon)
-        g[~columns] = _soft_minimum(costs[rows][:, ~columns].T - inner_f, problem.a, epsilon)
-    return EntropicPlan(_sparse(mass, problem, rows, columns), (f, g), epsilon, error, iterations)
+        damping = problem.damping(epsilon)
+        f[~rows] = damping * _soft_minimum(costs[~rows][:, columns] - inner_g, problem.b, epsilon)
+        g[~columns] = damping * _soft_minimum(costs[rows][:, ~columns].T - inner_f, problem.a, epsilon)
+    plan = _sparse(mass, (a_met, b_met), rows, columns)
+    return EntropicPlan(plan, (f, g), epsilon, error, iterations, 1.0 if math.isinf(relaxation) else total)
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Costs ``(n_0, n_1)`` with positive weights ``(n_0,)`` and ``(n_1,)``."""
+    """Costs ``(n_0, n_1)`` with positive weights ``(n_0,)`` and ``(n_1,)``, and the price of missing them."""
 
     costs: Tensor
     a: Tensor
     b: Tensor
+    relaxation: float
+
+    @property
+    def balanced(self) -> bool:
+        return math.isinf(self.relaxation)
+
+    def damping(self, epsilon: float) -> float:
+        return 1.0 if self.balanced else self.relaxation / (self.relaxation + epsilon)
 
     def mass(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         """Return :math:`a_i b_j e^{(f_i + g_j - c_ij) / epsilon}`."""
         exponent = f[:, None] - self.costs
         return exponent.add_(g).div_(epsilon).add_(self.a.log()[:, None]).add_(self.b.log()).exp_()
 
+    def marginals(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the row and column sums that the optimal plan has, given its potentials."""
+        if self.balanced:
+            return self.a, self.b
+        return self.a * (-f / self.relaxation).exp(), self.b * (-g / self.relaxation).exp()
+
     def alternate(
         self, f: Tensor, g: Tensor, epsilon: float, tolerance: float, max_iterations: int
     ) -> tuple[Tensor, Tensor, int]:
         """Alternate until at most ``tolerance`` of the mass misses its row; return potentials and iterations."""
         used = 0
+        damping = self.damping(epsilon)
         while used < max_iterations:
-            f = _soft_minimum(self.costs - g, self.b, epsilon)
-            g = _soft_minimum((self.costs - f[:, None]).T, self.a, epsilon)
+            f = damping * _soft_minimum(self.costs - g, self.b, epsilon)
+            g = damping * _soft_minimum((self.costs - f[:, None]).T, self.a, epsilon)
             used += 1
             # Subnormal numbers slow a product down tenfold and weigh nothing.
             kernel = torch.threshold_(self.mass(f, g, epsilon), 1e-290, 0.0)
-            u, v, more, converged = self._scale(kernel, tolerance, max_iterations - used)
+            budget = max_iterations - used
+            if self.balanced:
+                u, v, more, converged = self._scale(kernel, tolerance, budget)
+            else:
+                u, v, more, converged = self._scale_damped(kernel, f, g, epsilon, tolerance, budget)
             f, g, used = f + epsilon * u.log(), g + epsilon * v.log(), used + more
             if converged:
                 break
@@ -218,6 +261,33 @@ class _Problem:
                     return u, v, count, True
             u = self.a / rows
             v = self.b / (kernel.T @ u)
+        return *safe, False
+
+    def _scale_damped(
+        self, kernel: Tensor, f: Tensor, g: Tensor, epsilon: float, tolerance: float, budget: int
+    ) -> tuple[Tensor, Tensor, int, bool]:
+        """Do the same where marginals may be missed at a price, with the best shift between the potentials."""
+        rho, damping = self.relaxation, self.damping(epsilon)
+        held = [(-potential / (rho + epsilon)).exp() for potential in (f, g)]
+        u, v = torch.ones_like(self.a), torch.ones_like(self.b)
+        safe = u, v, 0
+        for count in range(budget + 1):
+            rows, columns = kernel @ v, kernel.T @ u
+            a, b = self.marginals(f + epsilon * u.log(), g + epsilon * v.log())
+            missed = (u * rows - a).abs().sum() + (v * columns - b).abs().sum()
+            converged = bool(missed <= tolerance * (u * rows).sum())
+            if converged or count % _CHECK_EVERY == 0 or count == budget:
+                reach = float(torch.cat([u, v]).log().abs().max())
+                if not reach <= _SAFE_LOGARITHM:
+                    break
+                safe = u, v, count
+                if converged:
+                    return u, v, count, True
+            u = (self.a / rows) ** damping * held[0]
+            v = (self.b / (kernel.T @ u)) ** damping * held[1]
+            a, b = self.marginals(f + epsilon * u.log(), g + epsilon * v.log())
+            shift = ((0.5 * rho / epsilon) * (a.sum().log() - b.sum().log())).exp()
+            u, v = u * shift, v / shift
         return *safe, False
 
 
@@ -247,10 +317,10 @@ def _soft_minimum(shifted: Tensor, weights: Tensor, epsilon: float) -> Tensor:
     return -epsilon * torch.logsumexp(shifted.div_(-epsilon).add_(weights.log()), dim=1)
 
 
-def _sparse(mass: Tensor, problem: _Problem, rows: Tensor, columns: Tensor) -> Plan:
+def _sparse(mass: Tensor, marginals: tuple[Tensor, Tensor], rows: Tensor, columns: Tensor) -> Plan:
     """Keep the atoms that their row or their column would miss, and put them back among the points without weight."""
     n0, n1 = mass.shape
-    needed = mass > 1e-12 * torch.minimum(problem.a[:, None] / n1, problem.b / n0)
+    needed = mass > 1e-12 * torch.minimum(marginals[0][:, None] / n1, marginals[1] / n0)
     i, j = torch.nonzero(needed, as_tuple=True)
     kept = mass[i, j]
     all_rows, all_columns = torch.nonzero(rows).flatten(), torch.nonzero(columns).flatten()

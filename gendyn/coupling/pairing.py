@@ -9,10 +9,8 @@ replacement); elsewhere pairs are drawn in proportion to a plan (Fatras et al. 2
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,7 +26,10 @@ __all__ = [
     "ExactCoupling",
     "IndependentCoupling",
     "PairedCoupling",
-    "get_coupling",
+    "check_reusable",
+    "cost_name",
+    "default_strength",
+    "draw_evenly",
 ]
 
 
@@ -83,7 +84,7 @@ class IndependentCoupling:
         n = max(len(first), len(second))
         if _is_plain(a, b):
             return torch.arange(n, device=first.device), _shuffled(n, generator).to(first.device)
-        return _draw(a, n, generator), _draw(b, n, generator)
+        return draw_evenly(a, n, generator), draw_evenly(b, n, generator)
 
     def __repr__(self) -> str:
         return "IndependentCoupling()"
@@ -122,7 +123,7 @@ class PairedCoupling:
         a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
         if not torch.allclose(a, b, rtol=1e-6, atol=0.0):
             raise ValueError("paired batches must have equal weights: row i of both is one pair")
-        rows = torch.arange(n, device=first.device) if is_uniform(a) else _draw(a, n, generator)
+        rows = torch.arange(n, device=first.device) if is_uniform(a) else draw_evenly(a, n, generator)
         return rows, rows.clone()
 
     def __repr__(self) -> str:
@@ -159,7 +160,7 @@ class ExactCoupling:
     def __init__(self, block: int | None = None, resample: bool = False, cost: Cost = "sqeuclidean") -> None:
         if block is not None and block < 2:
             raise ValueError(f"block must be at least 2 rows, or None for the whole batch; got {block}")
-        _check_reusable(cost)
+        check_reusable(cost)
         self.block = block
         self.resample = resample
         self.cost = cost
@@ -182,7 +183,7 @@ class ExactCoupling:
             if plain:
                 rows, columns = (_shuffled(n, generator).to(first.device) for _ in range(2))
             else:
-                rows, columns = _draw(a, n, generator), _draw(b, n, generator)
+                rows, columns = draw_evenly(a, n, generator), draw_evenly(b, n, generator)
             return self._blocks(first, second, rows, columns, generator)
         if plain:
             return self._permutation(first, second, generator)
@@ -208,7 +209,7 @@ class ExactCoupling:
         return torch.cat([i for i, _ in pairs]), torch.cat([j for _, j in pairs])
 
     def __repr__(self) -> str:
-        return f"ExactCoupling(block={self.block}, resample={self.resample}, cost={_cost_name(self.cost)})"
+        return f"ExactCoupling(block={self.block}, resample={self.resample}, cost={cost_name(self.cost)})"
 
 
 class EntropicCoupling:
@@ -250,7 +251,7 @@ class EntropicCoupling:
     ) -> None:
         if regularisation is not None and not 0 < regularisation < math.inf:
             raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
-        _check_reusable(cost)
+        check_reusable(cost)
         self.regularisation = regularisation
         self.cost = cost
         self.max_iterations = max_iterations
@@ -269,10 +270,7 @@ class EntropicCoupling:
         first, second = check_samples(x0, x1)
         a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
         costs = cost_matrix(first, second, self.cost)
-        strength = self.regularisation
-        if strength is None:
-            # Batches whose points all coincide cost nothing; any regularisation then gives the same plan.
-            strength = 0.05 * float(costs.abs().median()) or 1.0
+        strength = default_strength(costs) if self.regularisation is None else self.regularisation
         plan = sinkhorn_plan(
             first,
             second,
@@ -289,52 +287,17 @@ class EntropicCoupling:
         return plan.sample(max(plan.shape), generator)
 
     def __repr__(self) -> str:
-        return f"EntropicCoupling(regularisation={self.regularisation}, cost={_cost_name(self.cost)})"
+        return f"EntropicCoupling(regularisation={self.regularisation}, cost={cost_name(self.cost)})"
 
 
-_COUPLINGS: dict[str, Callable[..., Coupling]] = {
-    "independent": IndependentCoupling,
-    "paired": PairedCoupling,
-    "ot": ExactCoupling,
-    "sinkhorn": EntropicCoupling,
-}
-
-
-def get_coupling(name: str, **options: Any) -> Coupling:
-    """Return a coupling by name, with its options.
-
-    Parameters
-    ----------
-    name
-        ``"independent"``, ``"paired"``, ``"ot"`` (:class:`ExactCoupling`) or ``"sinkhorn"``
-        (:class:`EntropicCoupling`).
-    **options
-        Of that class.
+def check_reusable(cost: Cost) -> None:
+    """Refuse a cost that cannot serve one batch after another.
 
     Raises
     ------
     ValueError
-        If there is no coupling of that name.
-    TypeError
-        If the coupling has no such option.
-
-    Examples
-    --------
-    >>> get_coupling("ot", block=64)
-    ExactCoupling(block=64, resample=False, cost='sqeuclidean')
+        If it is a matrix, or no known name.
     """
-    if name not in _COUPLINGS:
-        raise ValueError(f"coupling must be one of {', '.join(_COUPLINGS)}; got {name!r}")
-    known = [p for p in inspect.signature(_COUPLINGS[name]).parameters if p not in ("args", "kwargs")]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        offered = f"it has {', '.join(known)}" if known else "it has none"
-        raise TypeError(f"the coupling {name!r} has no option {unknown[0]!r}; {offered}")
-    return _COUPLINGS[name](**options)
-
-
-def _check_reusable(cost: Cost) -> None:
-    """Refuse a cost that cannot serve one batch after another."""
     if isinstance(cost, (Tensor, np.ndarray)):
         raise ValueError(
             "a coupling of mini-batches needs a cost by name or as a function, for every batch has its own matrix; "
@@ -344,8 +307,14 @@ def _check_reusable(cost: Cost) -> None:
         raise ValueError(f"cost must be 'sqeuclidean', 'euclidean' or a function; got {cost!r}")
 
 
-def _cost_name(cost: Cost) -> str:
+def cost_name(cost: Cost) -> str:
+    """Return what a coupling's ``repr`` says of its cost."""
     return repr(cost) if isinstance(cost, str) else getattr(cost, "__name__", type(cost).__name__)
+
+
+def default_strength(costs: Tensor) -> float:
+    """Return 5 % of the median cost; where all points coincide, and any regularisation gives the same plan, 1."""
+    return 0.05 * float(costs.abs().median()) or 1.0
 
 
 def _is_plain(a: Tensor, b: Tensor) -> bool:
@@ -357,7 +326,7 @@ def _shuffled(n: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(n, generator=generator, device=generator.device)
 
 
-def _draw(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
+def draw_evenly(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Draw ``n`` rows in proportion to their weights, as evenly as whole numbers allow, in random order.
 
     One uniform number shifts a comb of ``n`` teeth over the cumulative weights (systematic sampling): every row comes

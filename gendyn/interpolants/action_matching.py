@@ -46,7 +46,7 @@ class ActionMatching(PopulationModel):
         natural cubic splines through coupled tuples; ``"mixture"``: the one population fades into the next, which
         moves nobody and leaves most to growth. With many times all are nearly the same.
     coupling
-        Who is joined to whom: ``"ot"``, ``"sinkhorn"`` or ``"independent"``.
+        Who is joined to whom: ``"ot"``, ``"sinkhorn"``, ``"independent"`` or ``"paired"``.
     blur
         Standard deviation of noise around the points, in units of the scaled data.
     hidden, activation, scale, steps, batch_size, lr, weight_decay, clip, ema, block, regularisation

@@ -9,28 +9,54 @@ they make a law of index tuples whose marginal at every time is that population.
 from it is made once, before training; a mini-batch is then a look-up. Where two consecutive populations are
 small enough their plan is solved whole, once; larger ones are cut into random blocks of cells, each
 block coupled through all its times, which changes who is paired with whom but no marginal.
+
+Cells may carry a label or a number that pairs should share, which then has a price; and couplings that may leave cells
+out join two populations, whose cells then count as much as they are paired.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gendyn.coupling import PlanChain, chain_minibatch, exact_plan, get_coupling, sinkhorn_plan
-from gendyn.coupling.plan import Plan
+from gendyn.coupling import (
+    Plan,
+    PlanChain,
+    attach_conditions,
+    chain_minibatch,
+    cost_matrix,
+    exact_plan,
+    get_coupling,
+    partial_plan,
+    sinkhorn_plan,
+)
+from gendyn.coupling.cost import Cost
 from gendyn.data import Snapshots
+from gendyn.interpolants.condition import ConditionEncoder
 from gendyn.parallel import spread
 from gendyn.randomness import torch_generator
 from gendyn.training import fingerprint
 
-__all__ = ["CoupledPaths", "CouplingName", "couple", "default_regularisation"]
+__all__ = [
+    "CoupledPaths",
+    "CouplingName",
+    "RelaxedCoupling",
+    "check_coupling",
+    "couple",
+    "default_regularisation",
+]
 
 CouplingName = Literal["independent", "ot", "sinkhorn", "paired"]
+
+RelaxedCoupling = tuple[Literal["unbalanced", "partial"], float]
+"""A coupling that may leave cells out: ``("unbalanced", relaxation)`` or ``("partial", mass)``."""
 
 _REMEMBERED = 16
 """Plans that are kept; one of two populations of 4000 cells takes some 200 kB."""
@@ -63,12 +89,47 @@ class CoupledPaths:
         return torch.stack([x[tuples[:, k]] for k, x in enumerate(self.populations)], dim=1)
 
 
+def check_coupling(coupling: Any, names: Sequence[str], *, match: str | None, match_weight: float | None) -> None:
+    """Raise a ValueError for a coupling that is none of ``names`` and no relaxed one, or that cannot match a column.
+
+    Examples
+    --------
+    >>> check_coupling(("partial", 0.8), ("ot",), match=None, match_weight=None)
+    """
+    if isinstance(coupling, (tuple, list)):
+        if len(coupling) != 2 or coupling[0] not in ("unbalanced", "partial"):
+            raise ValueError(
+                f"a coupling that leaves cells out is ('unbalanced', relaxation) or ('partial', mass); got {coupling!r}"
+            )
+        name = str(coupling[0])
+        get_coupling(name, **{"relaxation" if name == "unbalanced" else "mass": coupling[1]})
+    elif coupling not in names:
+        raise ValueError(
+            f"coupling must be one of {tuple(names)}, ('unbalanced', relaxation) or ('partial', mass); got {coupling!r}"
+        )
+    else:
+        name = coupling
+    if match is None:
+        if match_weight is not None:
+            raise ValueError("match_weight is the price of a different match: give match= a column of obs")
+        return
+    if name in ("independent", "paired"):
+        raise ValueError(f"coupling {name!r} has no cost that match={match!r} could enter; use 'ot' or 'sinkhorn'")
+    if match_weight is None and name in ("sinkhorn", "unbalanced"):
+        raise ValueError(f"coupling {name!r} needs a finite match_weight, in units of the cost; got None")
+    if match_weight is not None and not 0 < match_weight < math.inf:
+        raise ValueError(f"match_weight must be positive and finite, or None; got {match_weight}")
+
+
 def couple(
     snapshots: Snapshots,
-    coupling: CouplingName = "ot",
+    coupling: CouplingName | RelaxedCoupling = "ot",
     *,
     block: int | None = None,
     regularisation: float | None = None,
+    cost: Cost = "sqeuclidean",
+    match: str | None = None,
+    match_weight: float | None = None,
     n_paths: int | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -79,14 +140,22 @@ def couple(
     snapshots
         Populations at ``T >= 2`` times, in the scale in which distances are meant.
     coupling
-        ``"independent"``; ``"ot"``, exact optimal transport of squared Euclidean cost between consecutive
-        times; ``"sinkhorn"``, its entropic relaxation; ``"paired"``, row with row.
+        ``"independent"``; ``"ot"``, exact optimal transport between consecutive times; ``"sinkhorn"``, its entropic
+        relaxation; ``"paired"``, row with row; of two populations also ``("unbalanced", relaxation)``, entropic
+        transport that leaves cells out at a price, and ``("partial", mass)``, exact transport of a fraction of the mass.
     block
         Cells per random block. ``None`` solves whole plans where every consecutive pair has at most
         20 million cost entries, and otherwise blocks of 1024.
     regularisation
         Entropic regularisation, in squared units of the data; by default
         :func:`default_regularisation` of each consecutive pair.
+    cost
+        ``"sqeuclidean"``, ``"euclidean"``, or a function, see :func:`gendyn.coupling.cost_matrix`.
+    match
+        Column of ``obs`` that pairs should share: labels, or numbers, which are standardised.
+    match_weight
+        Price of different labels, or of a squared standard deviation, in units of the cost; ``None``, for labels and
+        exact transport alone: cells change their label only where the labels' masses differ.
     n_paths
         Rows of the table; by default four for each cell of the largest population, between 20 000 and 200 000.
     seed
@@ -97,6 +166,11 @@ def couple(
     Tensor
         Indices ``(n_paths, T)``: row ``r`` joins ``samples[k][indices[r, k]]`` over the times ``k``.
 
+    Raises
+    ------
+    ValueError
+        If the coupling is unknown, cannot match a column, or leaves cells out of more than two populations.
+
     Examples
     --------
     >>> x = torch.arange(4.0)[:, None]
@@ -104,9 +178,13 @@ def couple(
     >>> bool((table[:, 0] == table[:, 1]).all())
     True
     """
-    if coupling not in get_args(CouplingName):
-        raise ValueError(f"coupling must be one of {get_args(CouplingName)}; got {coupling!r}")
+    check_coupling(coupling, get_args(CouplingName), match=match, match_weight=match_weight)
     sizes = snapshots.sizes
+    if not isinstance(coupling, str) and len(sizes) > 2:
+        raise ValueError(
+            f"coupling {coupling!r} leaves cells out, and consecutive plans would disagree about whom; it joins two "
+            f"populations and got {len(sizes)}: fit each gap by itself, or use 'ot'"
+        )
     if n_paths is None:
         n_paths = min(max(4 * max(sizes), 20_000), 200_000)
     largest = max(first * second for first, second in pairwise(sizes))
@@ -117,19 +195,28 @@ def couple(
         return rows[:, None].expand(-1, len(sizes))
     if coupling == "independent":
         return torch.stack([_draw(snapshots, k, n_paths, seed) for k in range(len(sizes))], dim=1)
+    name, number = (coupling, None) if isinstance(coupling, str) else coupling
+    strengths: list[float] = []
+    if name in ("sinkhorn", "unbalanced"):
+        pairs = pairwise(snapshots.samples)
+        given = regularisation
+        strengths = [default_regularisation(x0, x1, cost) if given is None else given for x0, x1 in pairs]
+    problem = _Problem(snapshots, tuple(snapshots.samples), cost, name, number, strengths)
+    if match is not None:
+        problem = problem.matching(match, match_weight)
     if block is None and largest <= _FULL_PLAN_PAIRS:
-        chain = PlanChain(_plans(snapshots, coupling, regularisation))
+        chain = PlanChain(spread(problem.plan, range(len(snapshots) - 1)))
         return chain.sample(n_paths, torch_generator(seed, "chain"))
-    return _block_table(snapshots, coupling, block or 1024, regularisation, n_paths, seed)
+    return _block_table(problem, block or 1024, n_paths, seed)
 
 
-def default_regularisation(x0: Tensor, x1: Tensor) -> float:
-    """Return 5 % of the median squared distance between two populations (at most 2000 cells of each).
+def default_regularisation(x0: Tensor, x1: Tensor, cost: Cost = "sqeuclidean") -> float:
+    """Return 5 % of the median cost, the squared distance, between two populations (at most 2000 cells of each).
 
     Below about this fraction the entropic plan is the exact one for most purposes, and far dearer.
     """
-    first, second = (x[:: max(1, len(x) // 2000)].to(torch.float64) for x in (x0, x1))
-    return 0.05 * float(torch.cdist(first, second).square().median())
+    first, second = (x[:: max(1, len(x) // 2000)] for x in (x0, x1))
+    return 0.05 * float(cost_matrix(first, second, cost).abs().median()) or 1.0
 
 
 _SOLVED: OrderedDict[str, Plan] = OrderedDict()
@@ -147,18 +234,50 @@ def _remembered_plan(x0: Tensor, x1: Tensor, w0: Tensor | None, w1: Tensor | Non
     return plan
 
 
-def _plans(snapshots: Snapshots, coupling: CouplingName, regularisation: float | None) -> list[Plan]:
-    """Solve the whole plan of every consecutive pair of times."""
+@dataclass(frozen=True)
+class _Problem:
+    """Who is to be joined, and how: populations, what the cost sees of them, and a coupling with its number."""
 
-    def solve(k: int) -> Plan:
-        x0, x1 = snapshots.samples[k], snapshots.samples[k + 1]
-        weights = (None, None) if snapshots.weights is None else (snapshots.weights[k], snapshots.weights[k + 1])
-        if coupling == "ot":
-            return _remembered_plan(x0, x1, *weights)
-        strength = default_regularisation(x0, x1) if regularisation is None else regularisation
-        return sinkhorn_plan(x0, x1, strength, *weights).plan
+    snapshots: Snapshots
+    points: tuple[Tensor, ...]
+    cost: Cost
+    name: str
+    number: float | None
+    strengths: Sequence[float]
 
-    return spread(solve, range(len(snapshots) - 1))
+    def matching(self, column: str, weight: float | None) -> _Problem:
+        """Return the problem with a column of ``obs`` in its cost."""
+        encoder = ConditionEncoder.fit(column, self.snapshots)
+        encoded = encoder.encode(self.snapshots)
+        if encoder.categories is None and weight is None:
+            raise ValueError(f"{column!r} holds numbers, which are rarely equal: give a match_weight")
+        known = [row[:, 0] if encoder.categories is None else row[:, :-1].argmax(1) for row in encoded]
+        points, cost = attach_conditions(self.points, known, math.inf if weight is None else weight, self.cost)
+        return _Problem(self.snapshots, tuple(points), cost, self.name, self.number, self.strengths)
+
+    def plan(self, k: int) -> Plan:
+        """Solve the whole plan of a pair of consecutive times."""
+        x0, x1 = self.points[k], self.points[k + 1]
+        known = self.snapshots.weights
+        w0, w1 = (None, None) if known is None else (known[k], known[k + 1])
+        if self.name == "ot":
+            plain = isinstance(self.cost, str) and self.cost == "sqeuclidean"
+            return _remembered_plan(x0, x1, w0, w1) if plain else exact_plan(x0, x1, w0, w1, self.cost)
+        if self.name == "partial":
+            return partial_plan(x0, x1, float(self.number or 0), w0, w1, self.cost)
+        relaxation = math.inf if self.number is None else self.number
+        return sinkhorn_plan(x0, x1, self.strengths[k], w0, w1, relaxation=relaxation, cost=self.cost).plan
+
+    def blocks(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Return the coupling of mini-batches."""
+        options: dict[str, Any] = {"cost": self.cost}
+        if self.name in ("sinkhorn", "unbalanced"):
+            options["regularisation"] = self.strengths[0]
+        if self.name == "unbalanced":
+            options["relaxation"] = self.number
+        if self.name == "partial":
+            options["mass"] = self.number
+        return get_coupling(self.name, **options)
 
 
 def _draw(snapshots: Snapshots, k: int, n: int, seed: int, *labels: int | str) -> Tensor:
@@ -171,31 +290,22 @@ def _draw(snapshots: Snapshots, k: int, n: int, seed: int, *labels: int | str) -
     return torch.cat(rounds)[:n]
 
 
-def _block_table(
-    snapshots: Snapshots,
-    coupling: CouplingName,
-    block: int,
-    regularisation: float | None,
-    n_paths: int,
-    seed: int,
-) -> Tensor:
+def _block_table(problem: _Problem, block: int, n_paths: int, seed: int) -> Tensor:
     """Couple random blocks of ``block`` cells of every time, and stack the tuples."""
     if block < 2:
         raise ValueError(f"block must be at least 2 cells; got {block}")
     n_blocks = math.ceil(min(n_paths, 65_536) / block)
-    rows = [_draw(snapshots, k, n_blocks * block, seed) for k in range(len(snapshots))]
-    if coupling == "sinkhorn":
-        if regularisation is None:
-            x0, x1 = snapshots.samples[0], snapshots.samples[1]
-            regularisation = default_regularisation(x0, x1)
-        pairing = get_coupling("sinkhorn", regularisation=regularisation)
-    else:
-        pairing = get_coupling(coupling)
+    rows = [_draw(problem.snapshots, k, n_blocks * block, seed) for k in range(len(problem.points))]
+    pairing = problem.blocks()
 
     def pair(b: int) -> Tensor:
         chosen = [r[b * block : (b + 1) * block] for r in rows]
-        batches = [x[r.to(x.device)] for x, r in zip(snapshots.samples, chosen, strict=True)]
-        order = chain_minibatch(batches, pairing, torch_generator(seed, "block", b)).cpu()
+        batches = [x[r.to(x.device)] for x, r in zip(problem.points, chosen, strict=True)]
+        generator = torch_generator(seed, "block", b)
+        if len(batches) == 2:
+            order = torch.stack(pairing(*batches, generator=generator), dim=1).cpu()
+        else:
+            order = chain_minibatch(batches, pairing, generator).cpu()
         return torch.stack([r[order[:, k]] for k, r in enumerate(chosen)], dim=1)
 
     return torch.cat(spread(pair, range(n_blocks)))

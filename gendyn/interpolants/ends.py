@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gendyn.coupling import Coupling
 from gendyn.data import Snapshots
+from gendyn.randomness import torch_generator
 
-__all__ = ["DrawEnds", "Ends", "ends_from_noise", "ends_of_itself", "ends_of_pairs"]
+__all__ = ["DrawEnds", "Ends", "HeldEnds", "ends_from_noise", "ends_of_itself", "ends_of_pairs"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,44 @@ class Ends:
 
 DrawEnds = Callable[[Tensor, torch.Generator], Ends]
 """Gap numbers ``(B,)`` and a generator to coupled ends."""
+
+
+class HeldEnds:
+    """Ends that serve several steps: the same pairs, in another order and so with other times.
+
+    Coupling a batch costs more than a step of a small network. Pairs depend on the step's number and a seed alone.
+
+    Parameters
+    ----------
+    draw
+        Draws the pairs; it is not told gaps, so there must be one.
+    steps
+        How many steps they serve.
+    seed
+        Root of the pairs' randomness.
+    """
+
+    def __init__(self, draw: DrawEnds, steps: int, seed: int) -> None:
+        self.draw = draw
+        self.steps = steps
+        self.seed = seed
+        self._held: tuple[tuple[int, int], Ends] | None = None
+
+    def at(self, step: int) -> DrawEnds:
+        """Return what draws the ends of one step."""
+
+        def draw(gap: Tensor, generator: torch.Generator) -> Ends:
+            key = (step // self.steps, len(gap))
+            if self._held is None or self._held[0] != key:
+                fresh = self.draw(torch.zeros_like(gap), torch_generator(self.seed, "pairs", key[0]))
+                self._held = (key, fresh)
+            held = self._held[1]
+            order = torch.randperm(len(gap), generator=generator).to(held.source.device)
+            return Ends(
+                held.source[order], held.target[order], None if held.condition is None else held.condition[order]
+            )
+
+        return draw
 
 
 def ends_of_pairs(data: Snapshots, table: Tensor, conditions: list[Tensor] | None = None) -> DrawEnds:

@@ -22,9 +22,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from gendyn.coupling.cost import Cost
 from gendyn.data import Scaling, Snapshots
 from gendyn.interpolants.conditional_path import ConditionalPath, PathName, make_path
-from gendyn.interpolants.coupled_paths import CoupledPaths, couple
+from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.population_model import PopulationModel
 from gendyn.interpolants.velocity_field import VelocityField
@@ -50,7 +51,9 @@ class FlowMatching(PopulationModel):
         Who is joined to whom. ``"independent"``: anyone to anyone. ``"ot"``: exact optimal transport between
         consecutive times, straight conditional paths. ``"sinkhorn"``: entropic transport. ``"spline-ot"``: the exact
         plans chained through all times, conditional paths are natural cubic splines; best where there are four times
-        or more.
+        or more. Between two populations also ``("unbalanced", relaxation)``, entropic transport that leaves out cells
+        far from all others at the price ``relaxation`` (in squared scaled units), and ``("partial", mass)``, exact
+        transport of that fraction of the mass.
     path
         How a tuple is joined: ``"linear"`` (straight in every gap), ``"cubic"`` (natural cubic spline), ``"pchip"``
         (monotone cubic: overshoots nowhere), ``"trigonometric"`` (quarter circles), or ``"shrinking"`` (two times, the
@@ -74,8 +77,16 @@ class FlowMatching(PopulationModel):
     block
         Cells per block of the mini-batch plans; ``None`` solves whole plans while they are affordable.
     regularisation
-        Entropic regularisation of ``"sinkhorn"`` in squared scaled units; ``None`` takes 5 % of the median squared
-        distance.
+        Entropic regularisation of ``"sinkhorn"`` and ``"unbalanced"`` in squared scaled units; ``None`` takes 5 % of
+        the median squared distance.
+    cost
+        What transport minimises: ``"sqeuclidean"``, ``"euclidean"``, or a function of scaled samples that returns their
+        costs ``(n_0, n_1)`` (which cannot be saved).
+    match
+        Column of the populations' ``obs`` that joined cells should share: labels, or numbers.
+    match_weight
+        Price of different labels (of a squared standard deviation of numbers) in units of the cost; ``None``: cells
+        change their label only where the labels' masses differ.
     validation_fraction, patience
         Fraction of cells kept out of training to watch the loss, and the number of checks without improvement after
         which training stops and the best weights are restored. Zero and ``None``: a fixed number of steps.
@@ -115,7 +126,7 @@ class FlowMatching(PopulationModel):
 
     def __init__(
         self,
-        coupling: CouplingOption = "ot",
+        coupling: CouplingOption | RelaxedCoupling = "ot",
         *,
         path: PathName | None = None,
         sigma: float = 0.1,
@@ -131,6 +142,9 @@ class FlowMatching(PopulationModel):
         ema: float | None = 0.999,
         block: int | None = None,
         regularisation: float | None = None,
+        cost: Cost = "sqeuclidean",
+        match: str | None = None,
+        match_weight: float | None = None,
         validation_fraction: float = 0.0,
         patience: int | None = None,
     ) -> None:
@@ -149,6 +163,9 @@ class FlowMatching(PopulationModel):
         self.ema = ema
         self.block = block
         self.regularisation = regularisation
+        self.cost = cost
+        self.match = match
+        self.match_weight = match_weight
         self.validation_fraction = validation_fraction
         self.patience = patience
 
@@ -233,8 +250,7 @@ class FlowMatching(PopulationModel):
 
     def _check_hyper_parameters(self) -> None:
         """Raise a ValueError for the first hyper-parameter that is out of range."""
-        if self.coupling not in get_args(CouplingOption):
-            raise ValueError(f"coupling must be one of {get_args(CouplingOption)}; got {self.coupling!r}")
+        check_coupling(self.coupling, get_args(CouplingOption), match=self.match, match_weight=self.match_weight)
         if not self.sigma >= 0:
             raise ValueError(f"sigma must be zero or positive; got {self.sigma}")
         if self.path is not None and self.path not in get_args(PathName):
@@ -258,6 +274,9 @@ class FlowMatching(PopulationModel):
             name,
             block=self.block,
             regularisation=self.regularisation,
+            cost=self.cost,
+            match=self.match,
+            match_weight=self.match_weight,
             seed=derive_seed(seed, "coupling"),
         )
 

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gendyn.interpolants.ends import DrawEnds
+from gendyn.interpolants.ends import DrawEnds, HeldEnds
 from gendyn.interpolants.fields import InterpolantFields, targets
 from gendyn.interpolants.time_sampler import TimeSampler
 from gendyn.randomness import torch_generator
@@ -38,7 +38,7 @@ class InterpolantObjective:
     module
         The fields; their networks are trained.
     ends
-        Draws coupled ends for given gaps.
+        Draws coupled ends for given gaps; or ends that serve several steps.
     validation
         The same from cells that only watch; ``None`` for none.
     times
@@ -58,7 +58,7 @@ class InterpolantObjective:
     def __init__(
         self,
         module: InterpolantFields,
-        ends: DrawEnds,
+        ends: DrawEnds | HeldEnds,
         *,
         validation: DrawEnds | None,
         times: TimeSampler,
@@ -80,7 +80,8 @@ class InterpolantObjective:
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         """Return the loss of one mini-batch; everything random comes from ``generator``."""
-        return self._error(self.ends, self.batch_size, generator)
+        ends = self.ends.at(step) if isinstance(self.ends, HeldEnds) else self.ends
+        return self._error(ends, self.batch_size, generator)
 
     def validation_loss(self) -> float:
         """Return the loss on the watching cells, with the same ends, times and noise at every call."""

@@ -10,6 +10,7 @@ would carry to the end is repaired by a diffusion:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -19,11 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from gendyn.coupling import EntropicCoupling, ExactCoupling
+from gendyn.coupling.cost import Cost
 from gendyn.data import Paths, Scaling, Snapshots
 from gendyn.evaluation import wasserstein_value
 from gendyn.interpolants.condition import ConditionEncoder
-from gendyn.interpolants.coupled_paths import couple
-from gendyn.interpolants.ends import DrawEnds, ends_from_noise, ends_of_itself, ends_of_pairs
+from gendyn.interpolants.coupled_paths import RelaxedCoupling, check_coupling, couple
+from gendyn.interpolants.ends import DrawEnds, HeldEnds, ends_from_noise, ends_of_itself, ends_of_pairs
 from gendyn.interpolants.epsilon import Epsilon, EpsilonName, get_epsilon
 from gendyn.interpolants.fields import FieldName, InterpolantFields, check_fields, default_fields
 from gendyn.interpolants.interpolant_objective import InterpolantObjective, ScoreWeight
@@ -62,7 +64,7 @@ class StochasticInterpolant(PopulationModel):
     coupling
         Who is joined to whom: ``"independent"``, ``"ot"``, ``"sinkhorn"``, or ``"paired"`` for rows measured in pairs;
         by default ``"ot"``, and ``"independent"`` from noise to data with a condition. Noise is joined to data within
-        each label alone.
+        each label alone. Relaxed couplings of two populations as for :class:`gendyn.FlowMatching`.
     fields
         Which fields networks learn, see :mod:`gendyn.interpolants.fields`; by default enough for velocity and score.
     condition
@@ -80,6 +82,11 @@ class StochasticInterpolant(PopulationModel):
         Of the loss of a learned score: ``"uniform"``, or ``"gamma"``, times :math:`\gamma^2`, as bridges have it.
     energy
         Learn each field as the gradient of a scalar network.
+    cost, match, match_weight
+        As for :class:`gendyn.FlowMatching`. Transport between populations that ignores the labels of ``condition``
+        gives each label a source of its own, and warns: match them.
+    reuse
+        Steps that pairs of noise and data serve, each with fresh times: coupling a batch costs more than a step.
     hidden, activation
         Widths of the hidden layers of each network, and the nonlinearity.
     scale, steps, batch_size, lr, weight_decay, clip, ema, block, regularisation, validation_fraction, patience
@@ -121,7 +128,7 @@ class StochasticInterpolant(PopulationModel):
         schedule: str | Schedule = "linear",
         gamma: str | tuple[str | float, ...] | None = None,
         *,
-        coupling: CouplingOption | None = None,
+        coupling: CouplingOption | RelaxedCoupling | None = None,
         fields: Sequence[FieldName] | None = None,
         condition: str | None = None,
         unconditional: float = 0.1,
@@ -130,6 +137,10 @@ class StochasticInterpolant(PopulationModel):
         antithetic: bool | Literal["auto"] = "auto",
         score_weight: ScoreWeight = "uniform",
         energy: bool = False,
+        cost: Cost = "sqeuclidean",
+        match: str | None = None,
+        match_weight: float | None = None,
+        reuse: int = 1,
         hidden: Sequence[int] = (128, 128, 128),
         activation: str = "silu",
         scale: Literal["global", "whiten", "none"] = "global",
@@ -155,6 +166,10 @@ class StochasticInterpolant(PopulationModel):
         self.antithetic = antithetic
         self.score_weight = score_weight
         self.energy = energy
+        self.cost = cost
+        self.match = match
+        self.match_weight = match_weight
+        self.reuse = reuse
         self.hidden = hidden
         self.activation = activation
         self.scale = scale
@@ -217,9 +232,10 @@ class StochasticInterpolant(PopulationModel):
         margin = self.time_margin
         if margin is None:
             margin = 1e-4 if set(names) & {"velocity", "score"} else 0.0
+        ends = self._ends(training, schedule, root)
         objective = InterpolantObjective(
             fields,
-            self._ends(training, schedule, root),
+            ends if self.reuse == 1 else HeldEnds(ends, self.reuse, derive_seed(root, "held")),
             validation=None if held_out is None else self._ends(held_out, schedule, root),
             times=get_time_sampler(self.times),
             margin=margin,
@@ -438,10 +454,20 @@ class StochasticInterpolant(PopulationModel):
         schedule = get_schedule(self.schedule, self.gamma)
         names = default_fields(schedule) if self.fields is None else tuple(self.fields)
         check_fields(names, schedule)
-        if self.coupling is not None and self.coupling not in get_args(CouplingOption):
-            raise ValueError(f"coupling must be None or one of {get_args(CouplingOption)}; got {self.coupling!r}")
-        if schedule.sides != "two-sided" and self.coupling == "paired":
-            raise ValueError(f"coupling 'paired' joins two populations; {schedule} has one")
+        coupling = self.coupling or "ot"
+        check_coupling(coupling, get_args(CouplingOption), match=self.match, match_weight=self.match_weight)
+        if schedule.sides != "two-sided" and (coupling == "paired" or not isinstance(coupling, str)):
+            raise ValueError(f"coupling {coupling!r} joins two populations; {schedule} has one")
+        if schedule.sides != "two-sided" and self.match is not None:
+            raise ValueError(
+                f"match={self.match!r} joins two populations; {schedule} has one: give condition= to join noise to "
+                "data within each label"
+            )
+        if self.reuse < 1 or (self.reuse > 1 and schedule.sides != "one-sided"):
+            raise ValueError(
+                "reuse must be at least 1, and above it for one-sided schedules alone (pairs of populations are drawn "
+                f"once for the whole fit); got {self.reuse}"
+            )
         if not 0 <= self.unconditional < 1:
             raise ValueError(f"unconditional must lie in [0, 1); got {self.unconditional}")
         if self.time_margin is not None and not 0 <= self.time_margin < 0.5:
@@ -482,8 +508,23 @@ class StochasticInterpolant(PopulationModel):
         conditions = None if self.encoder_ is None else self.encoder_.encode(data)
         coupling = self.coupling or ("ot" if schedule.sides == "two-sided" or self.encoder_ is None else "independent")
         if schedule.sides == "two-sided":
-            options = {"block": self.block, "regularisation": self.regularisation}
-            table = couple(data, coupling, seed=derive_seed(seed, "coupling"), **options)  # type: ignore[arg-type]
+            if self.encoder_ is not None and self.match is None and coupling not in ("independent", "paired"):
+                warnings.warn(
+                    f"transport that ignores {self.encoder_.column!r} gives each of its values a source of its own, "
+                    f"and samples under a condition degrade; fit with match={self.encoder_.column!r} too",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            table = couple(
+                data,
+                coupling,
+                block=self.block,
+                regularisation=self.regularisation,
+                cost=self.cost,
+                match=self.match,
+                match_weight=self.match_weight,
+                seed=derive_seed(seed, "coupling"),
+            )
             return ends_of_pairs(data, table, conditions)
         known = None if conditions is None else conditions[0]
         if schedule.sides == "mirror":
@@ -494,9 +535,9 @@ class StochasticInterpolant(PopulationModel):
                 "use coupling='independent'"
             )
         if coupling == "ot":
-            return ends_from_noise(data, ExactCoupling(block=self.block), known)
+            return ends_from_noise(data, ExactCoupling(block=self.block, cost=self.cost), known)
         if coupling == "sinkhorn":
-            return ends_from_noise(data, EntropicCoupling(self.regularisation), known)
+            return ends_from_noise(data, EntropicCoupling(self.regularisation, self.cost), known)
         return ends_from_noise(data, None, known)
 
     def _encoded(self, condition: Any, guidance: float, rows: int) -> Tensor | None:

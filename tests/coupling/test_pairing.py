@@ -208,7 +208,10 @@ def test_couplings_by_name() -> None:
     exact = get_coupling("ot", block=64, resample=True)
     assert isinstance(exact, ExactCoupling)
     assert (exact.block, exact.resample) == (64, True)
-    with pytest.raises(ValueError, match="coupling must be one of independent, paired, ot, sinkhorn; got 'optimal'"):
+    with pytest.raises(
+        ValueError,
+        match="coupling must be one of independent, paired, ot, sinkhorn, unbalanced, partial; got 'optimal'",
+    ):
         get_coupling("optimal")
     with pytest.raises(TypeError, match="the coupling 'ot' has no option 'blok'; it has block, resample, cost"):
         get_coupling("ot", blok=64)

@@ -129,7 +129,7 @@ def test_the_action_of_the_truth_is_the_least() -> None:
         ({"sigma": -1.0}, "sigma must be zero or positive"),
         ({"blur": -0.1}, "blur must be zero or positive"),
         ({"interpolation": "curve"}, "interpolation must be one of"),
-        ({"coupling": "paired"}, "coupling must be one of"),
+        ({"coupling": "magic"}, "coupling must be one of"),
         ({"activation": "relu"}, "must be smooth"),
         ({"steps": 0}, "steps must be at least 1"),
     ],

@@ -270,7 +270,7 @@ def test_forth_and_back_along_the_flow() -> None:
     ("options", "words"),
     [
         ({"schedule": "bent"}, "there is no schedule 'bent'"),
-        ({"coupling": "magic"}, "coupling must be None or one of"),
+        ({"coupling": "magic"}, "coupling must be one of"),
         ({"fields": ("velocity", "spin")}, "different names of velocity"),
         ({"fields": ("source",)}, "do not determine the velocity"),
         ({"gamma": "zero", "fields": ("velocity", "score")}, "'score' is not defined"),
