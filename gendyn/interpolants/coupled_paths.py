@@ -142,7 +142,7 @@ def couple(
     coupling
         ``"independent"``; ``"ot"``, exact optimal transport between consecutive times; ``"sinkhorn"``, its entropic
         relaxation; ``"paired"``, row with row; of two populations also ``("unbalanced", relaxation)``, entropic
-        transport that leaves cells out at a price, and ``("partial", mass)``, exact transport of a fraction of the mass.
+        transport that leaves cells out at a price, and ``("partial", mass)``, exact transport of part of the mass.
     block
         Cells per random block. ``None`` solves whole plans where every consecutive pair has at most
         20 million cost entries, and otherwise blocks of 1024.
