@@ -85,7 +85,8 @@ class CardinalSpline(nn.Module):
         if kind not in get_args(SplineKind):
             raise ValueError(f"kind must be one of {get_args(SplineKind)}; got {kind!r}")
         unit = np.eye(len(points))
-        if kind == "linear" or len(points) == 2:
+        self._straight = kind == "linear" or len(points) == 2
+        if self._straight:
             coefficients = np.zeros((4, len(points) - 1, len(points)))
             coefficients[2] = np.diff(unit, axis=0) / np.diff(points)[:, None]
             coefficients[3] = unit[:-1]
@@ -102,11 +103,18 @@ class CardinalSpline(nn.Module):
         (times may be days since a remote origin); the result has the dtype of ``t``.
         """
         exact = t.to(torch.float64)
-        interval = torch.bucketize(exact, self.knots[1:-1], right=True)
-        s = (exact - self.knots[interval])[:, None]
-        c3, c2, c1, c0 = self.coefficients[:, interval]
-        weights = ((c3 * s + c2) * s + c1) * s + c0
-        derivatives = (3 * c3 * s + 2 * c2) * s + c1
+        start, coefficients = self.knots[:1], self.coefficients
+        if len(self.knots) > 2:
+            interval = torch.bucketize(exact, self.knots[1:-1], right=True)
+            start, coefficients = self.knots[interval], coefficients.index_select(1, interval)
+        s = (exact - start)[:, None]
+        c3, c2, c1, c0 = coefficients
+        if self._straight:
+            weights = c1 * s + c0
+            derivatives = c1.expand_as(weights)
+        else:
+            weights = ((c3 * s + c2) * s + c1) * s + c0
+            derivatives = (3 * c3 * s + 2 * c2) * s + c1
         return weights.to(t.dtype), derivatives.to(t.dtype)
 
 

@@ -77,16 +77,19 @@ class CoupledPaths:
     """
 
     def __init__(self, snapshots: Snapshots, table: Tensor) -> None:
-        self.populations = snapshots.samples
-        self.table = table.to(snapshots.device)
+        sizes = snapshots.sizes
+        self._cells = torch.cat(list(snapshots.samples))
+        self.populations = self._cells.split(list(sizes))
+        # Row numbers among all cells, one population after the other: a batch is then one look-up, not one a time.
+        self._index = (table.cpu() + torch.tensor([0, *sizes[:-1]]).cumsum(0)).to(snapshots.device)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self._index)
 
     def points(self, rows: Tensor) -> Tensor:
         """Return the coupled points ``(B, T, d)`` of the tuples with the given row numbers ``(B,)``."""
-        tuples = self.table[rows.to(self.table.device)]
-        return torch.stack([x[tuples[:, k]] for k, x in enumerate(self.populations)], dim=1)
+        tuples = self._index.index_select(0, rows.to(self._index.device))
+        return self._cells.index_select(0, tuples.flatten()).unflatten(0, tuples.shape)
 
 
 def check_coupling(coupling: Any, names: Sequence[str], *, match: str | None, match_weight: float | None) -> None:

@@ -41,6 +41,8 @@ class VelocityField(nn.Module):
         ``"none"``, ``"ito"``, ``0``: the process is an ordinary differential equation.
     time_step : float
         A fiftieth of the shortest gap between trained times; resolves the learned field.
+    start, span : float
+        The first trained time, and the length of the trained range.
     """
 
     noise_type: Literal["none"] = "none"
@@ -58,16 +60,9 @@ class VelocityField(nn.Module):
         self.register_buffer("scale", scaling.scale.clone())
         self.register_buffer("times", times.to(torch.float64).clone())
         self.time_step = float(times.diff().min()) / 50
-
-    @property
-    def start(self) -> float:
-        """The first trained time."""
-        return float(self.times[0])
-
-    @property
-    def span(self) -> float:
-        """Length of the trained time range."""
-        return float(self.times[-1] - self.times[0])
+        # Kept as numbers: reading them from a tensor would cost as much as a layer of a small network.
+        self.start = float(self.times[0])
+        self.span = float(self.times[-1] - self.times[0])
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """Return the velocity ``(B, d)`` at ``t`` and ``x (B, d)``, in units of ``x`` per unit of time."""

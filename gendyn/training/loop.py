@@ -226,11 +226,12 @@ def fit(
             factor = lr * rate(state.step / total)
             for group in engine.param_groups:
                 group["lr"] = factor
-            engine.zero_grad(set_to_none=True)
+            for p in parameters:
+                p.grad = None
             loss = objective.loss(state.step, generator)
             loss.backward()  # type: ignore[no-untyped-call]
             if clip is not None:
-                nn.utils.clip_grad_norm_(parameters, clip)
+                _clip(parameters, clip)
             engine.step()
             if average is not None:
                 average.update(state.step)
@@ -308,6 +309,17 @@ def _make_optimizer(name: str, parameters: list[nn.Parameter], lr: float, weight
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
     raise ValueError(f"optimizer must be one of adam, adamw, sgd; got {name!r}")
+
+
+def _clip(parameters: list[nn.Parameter], limit: float) -> None:
+    """Shorten the gradient to a norm of at most ``limit``.
+
+    The arithmetic of :func:`torch.nn.utils.clip_grad_norm_`, without its grouping by device and type, which takes as
+    long as a small network.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:
