@@ -87,7 +87,9 @@ def sampling_cases(rounds: int, seed: int) -> list[dict[str, Any]]:
     x = data.samples[0][:SAMPLED]
     times = torch.linspace(0.0, 1.0, STEPS + 1, dtype=torch.float64)
     ours = {
-        name: gd.FlowMatching("independent", steps=200, activation=name, **SETTINGS).fit(data, seed=seed, progress=False)
+        name: gd.FlowMatching("independent", steps=200, activation=name, **SETTINGS).fit(
+            data, seed=seed, progress=False
+        )
         for name in ("silu", "selu")
     }
     calls: dict[str, Callable[[], Any]] = {

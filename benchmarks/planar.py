@@ -92,7 +92,9 @@ def populations(source: Draw, target: Draw, n: int, seed: int) -> gd.Snapshots:
 
 def flow(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: int = 100) -> Tensor:
     """Return the points ``(steps + 1, n, 2)`` of Euler's method from time 0 to 1."""
-    paths = gd.sample(ODE(field, x.shape[1]), x, torch.linspace(0.0, 1.0, steps + 1).tolist(), solver="euler", substeps=1)
+    paths = gd.sample(
+        ODE(field, x.shape[1]), x, torch.linspace(0.0, 1.0, steps + 1).tolist(), solver="euler", substeps=1
+    )
     return paths.values.transpose(0, 1)
 
 
