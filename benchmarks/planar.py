@@ -99,7 +99,7 @@ def flow(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, steps: int = 100)
 
 
 def path_energy(points: Tensor) -> float:
-    """Return the mean over points of the squared speed of Euler's method, integrated over its steps ``(T + 1, n, d)``."""
+    """Return the squared speed of Euler's points ``(T + 1, n, d)``, integrated over time, mean over points."""
     return float(points.diff(dim=0).square().sum(2).mean(1).sum()) * (len(points) - 1)
 
 
