@@ -79,7 +79,7 @@ class CoupledPaths:
     def __init__(self, snapshots: Snapshots, table: Tensor) -> None:
         sizes = snapshots.sizes
         self._cells = torch.cat(list(snapshots.samples))
-        self.populations = self._cells.split(list(sizes))
+        self.populations = torch.split(self._cells, list(sizes))
         # Row numbers among all cells, one population after the other: a batch is then one look-up, not one a time.
         self._index = (table.cpu() + torch.tensor([0, *sizes[:-1]]).cumsum(0)).to(snapshots.device)
 
@@ -89,7 +89,8 @@ class CoupledPaths:
     def points(self, rows: Tensor) -> Tensor:
         """Return the coupled points ``(B, T, d)`` of the tuples with the given row numbers ``(B,)``."""
         tuples = self._index.index_select(0, rows.to(self._index.device))
-        return self._cells.index_select(0, tuples.flatten()).unflatten(0, tuples.shape)
+        points: Tensor = self._cells.index_select(0, tuples.flatten()).view(*tuples.shape, -1)
+        return points
 
 
 def check_coupling(coupling: Any, names: Sequence[str], *, match: str | None, match_weight: float | None) -> None:
