@@ -198,7 +198,7 @@ KINDS: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
         lambda f: gd.evaluate(populations(), populations(times=[5.0, 6.0])), ValueError, "no time in common"),
     "a metric that is not there": (
         lambda f: gd.evaluate(populations(), populations(), metrics=["FID"]), ValueError, "no metric 'FID'"),
-    "two kinds compared": (lambda f: gd.evaluate(populations(), VALUES), TypeError, "both be Snapshots"),
+    "two kinds compared": (lambda f: gd.evaluate(populations(), VALUES), TypeError, "both be Snapshots or Paths"),
     "a hole at the border": (
         lambda f: gd.leave_one_out(populations(), {}), ValueError, "at least three times"),
     "a seed that is none": (lambda f: fitted().sample(n=2, seed="seven"), TypeError, "seed"),

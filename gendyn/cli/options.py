@@ -129,12 +129,17 @@ class Reading:
         return found if isinstance(found, Snapshots) else found.snapshots()
 
     def read(self, source: str) -> Snapshots | Paths:
-        """Return what a file of gendyn's holds, snapshots or paths; any other file is read as snapshots."""
+        """Return what a file of gendyn's or a data set holds, snapshots or paths; other files are read as snapshots."""
+        from gendyn import datasets
         from gendyn.data import Paths
         from gendyn.data.storage.formats import kind_of
 
-        if Path(source).exists() and kind_of(Path(source)) == "paths":
-            return Paths.load(source)
+        if Path(source).exists():
+            return Paths.load(source) if kind_of(Path(source)) == "paths" else self.snapshots(source)
+        if source in set(datasets.available()["name"]):
+            found = datasets.load(source)
+            if isinstance(found, Paths):
+                return found
         return self.snapshots(source)
 
 

@@ -3,6 +3,7 @@
 from gendyn.evaluation.attractor import free_run, state_space_divergence, state_space_divergence_value
 from gendyn.evaluation.baselines import Prediction, mean_shift, neighbours, ot_interpolant, training_free_rows, union
 from gendyn.evaluation.calibration import coverage, pit, pit_histogram, rank_histogram
+from gendyn.evaluation.catalogue import KINDS, METRICS, metrics_for
 from gendyn.evaluation.cohorts import PopulationComparison, compare_populations, correlation_agreement
 from gendyn.evaluation.density import kde_kl, marginal_kde_kl
 from gendyn.evaluation.dictionary import fourier, legendre, monomials, radial
@@ -34,6 +35,7 @@ from gendyn.evaluation.generators import (
     training_free_paths,
 )
 from gendyn.evaluation.holdout import leave_one_out
+from gendyn.evaluation.holdout_report import LeaveOneOutReport
 from gendyn.evaluation.kernels import energy_distance, energy_value, mmd, mmd_value
 from gendyn.evaluation.koopman import KoopmanModes, residual_dmd, successors
 from gendyn.evaluation.line_transport import marginal_wasserstein
@@ -62,7 +64,7 @@ from gendyn.evaluation.polylines import polyline
 from gendyn.evaluation.power_spectrum import power_spectrum, power_spectrum_distance, power_spectrum_distance_value
 from gendyn.evaluation.predictive import predictive_score
 from gendyn.evaluation.random_convolutions import RandomConvolutions, rc_fid
-from gendyn.evaluation.report import METRICS, LeaveOneOutReport, Report, evaluate
+from gendyn.evaluation.report import Report
 from gendyn.evaluation.scores import (
     crps,
     crps_gaussian,
@@ -73,6 +75,7 @@ from gendyn.evaluation.scores import (
     variogram_score,
     variogram_scores,
 )
+from gendyn.evaluation.scoring import evaluate
 from gendyn.evaluation.selection import InnerHoldOut
 from gendyn.evaluation.signature_kernels import kernel_score, signature_gram, signature_kernel, unit_scale
 from gendyn.evaluation.signature_mmd import signature_mmd
@@ -84,6 +87,7 @@ from gendyn.evaluation.utility import utility
 __all__ = [
     "FORECASTERS",
     "GENERATORS",
+    "KINDS",
     "METRICS",
     "BlockBootstrap",
     "Climatology",
@@ -141,6 +145,7 @@ __all__ = [
     "max_sliced_wasserstein",
     "mean_shift",
     "memorisation",
+    "metrics_for",
     "mmd",
     "mmd_value",
     "monomials",

@@ -36,8 +36,8 @@ from tqdm.auto import tqdm
 from gendyn.coupling import Plan
 from gendyn.data import Scaling, Snapshots
 from gendyn.evaluation.baselines import Prediction, neighbour_plan, neighbour_rows, ot_interpolant
+from gendyn.evaluation.holdout_report import LeaveOneOutReport
 from gendyn.evaluation.kernels import energy_value, mmd_value
-from gendyn.evaluation.report import LeaveOneOutReport
 from gendyn.evaluation.sliced import sliced_wasserstein_value
 from gendyn.evaluation.starts import Method, Start, predict_starts
 from gendyn.evaluation.transport import wasserstein_value

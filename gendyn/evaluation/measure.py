@@ -13,7 +13,9 @@ of the resamples would not hold the value.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -22,7 +24,34 @@ from gendyn.evaluation.metric import MetricResult
 from gendyn.parallel import spread
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
-__all__ = ["Sample", "measure"]
+__all__ = ["Sample", "known_floor", "measure"]
+
+Floor = tuple[float | None, int | None]
+"""A floor and the size of the halves that it was computed with."""
+
+_KNOWN: ContextVar[Floor | None] = ContextVar("known_floor", default=None)
+
+
+@contextmanager
+def known_floor(floor: float | None, size: int | None) -> Iterator[None]:
+    """Let the metric that is called inside take over a floor instead of computing it again.
+
+    A floor depends on the real sample and the seed alone: whoever scores several generated samples against one real one
+    computes it once.
+
+    Examples
+    --------
+    >>> from gendyn.evaluation.points import points
+    >>> with known_floor(0.25, 10):
+    ...     result = measure("gap", lambda a, b: 1.0, *points(np.zeros((20, 1)), np.ones((20, 1))))
+    >>> result.floor, result.extra["floor_size"]
+    (0.25, 10)
+    """
+    token = _KNOWN.set((floor, size))
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 class Sample(Protocol):
@@ -94,11 +123,10 @@ def measure(
     root = as_seed(seed)
     value = value_of(real, generated)
     notes = dict(extra or {})
-    floor = None
-    halves = real.halves(numpy_generator(derive_seed(root, "floor")))
-    if halves is not None:
-        floor = value_of(*halves)
-        notes["floor_size"] = len(halves[0])
+    known = _KNOWN.get()
+    floor, size = _floor(value_of, real, root) if known is None else known
+    if size is not None:
+        notes["floor_size"] = size
     low = high = None
     if n_bootstrap > 1:
         m, n = min(len(real), bootstrap_size), min(len(generated), bootstrap_size)
@@ -114,3 +142,8 @@ def measure(
         notes["bootstrap"] = {"resamples": n_bootstrap, "real": m, "generated": n}
     seconds = time.perf_counter() - began
     return MetricResult(name, value, low, high, floor, len(real), len(generated), p_value, root, seconds, notes)
+
+
+def _floor(value_of: Callable[[Kind, Kind], float], real: Kind, root: int) -> Floor:
+    halves = real.halves(numpy_generator(derive_seed(root, "floor")))
+    return (None, None) if halves is None else (value_of(*halves), len(halves[0]))

@@ -252,7 +252,11 @@ def rescale(real: Set, generated: Set, scale: Scale, train: Paths | Array | None
     source: PathSet = real if train is None else _path_set(train, "train", "the scale", "raise")
     shift, width = _scale_of(source, scale)
     if not (width > 0).all():
-        raise ValueError(f"scale must be positive for every channel; got {width[~(width > 0)][0]:g}")
+        constant = ", ".join(repr(name) for name, w in zip(real.names, width, strict=True) if not w > 0)
+        raise ValueError(
+            f"channel {constant} is constant in the real paths, so scale={scale!r} has no unit for it: give "
+            "scale=(shift, scale), or leave the channel out"
+        )
     return (
         replace(real, values=(real.values - shift) / width),
         replace(generated, values=(generated.values - shift) / width),
@@ -280,6 +284,8 @@ def _scale_of(paths: PathSet, scale: Scale) -> tuple[Array, Array]:
         return np.zeros(paths.dim), np.ones(paths.dim)
     if isinstance(scale, tuple):
         shift, width = (np.broadcast_to(np.asarray(part, dtype=np.float64), (paths.dim,)) for part in scale)
+        if not (width > 0).all():
+            raise ValueError(f"scale must be positive for every channel; got {width[~(width > 0)][0]:g}")
         return shift, width
     if scale == "real-std":
         return np.nanmean(flat, axis=0), np.nanstd(flat, axis=0)

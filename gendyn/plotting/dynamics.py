@@ -67,7 +67,8 @@ def complexity_plane(
     Parameters
     ----------
     points
-        (H, C) by name; names that start with "generated" are drawn in red, their labels below.
+        (H, C) by name. Names that start with "generated" are drawn in red; where the rest of such a name is that of a
+        "real" one, the two are joined by a line and share a label.
     limits
         Entropies, and the least and largest complexity at each, as :func:`gendyn.evaluation.complexity_limits` gives.
     ax
@@ -85,6 +86,7 @@ def complexity_plane(
             f"limits must be three arrays of one length; got {entropy.shape}, {least.shape} and {largest.shape}"
         )
     ax = axes(ax, (5.6, 4.2))
+    labels: list[tuple[str, tuple[float, float]]] = []
     with style():
         ax.fill_between(entropy, least, largest, color=MUTED, alpha=0.2, lw=0)
         ax.plot(entropy, least, color=MUTED, lw=1.2)
@@ -92,19 +94,35 @@ def complexity_plane(
         for name, (h, c) in points.items():
             made = name.startswith("generated")
             ax.scatter(h, c, s=34, color=GENERATED if made else REAL, marker="D" if made else "o", zorder=3, lw=0)
-            # Towards the middle of the plane, where there is room.
-            left = h > 0.7
-            ax.annotate(
-                name,
-                (h, c),
-                xytext=(-7 if left else 7, -11 if made else 5),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                fontsize="small",
-                color=GENERATED if made else REAL,
-            )
+            partner = f"real{name.removeprefix('generated')}"
+            if made and partner in points:
+                ax.plot([h, points[partner][0]], [c, points[partner][1]], color=GENERATED, lw=0.8, alpha=0.6)
+            else:
+                labels.append((name, (h, c)))
         ax.set_xlim(-0.02, 1.04)
         ax.set_ylim(bottom=-0.015)
+        top = ax.get_ylim()[1]
+        # Labels stand in a column where the plane is empty, joined to their points: points are often close together.
+        step = 0.055 * top
+        middle = float(np.mean([c for _, (_, c) in labels])) if labels else 0.0
+        first = min(max(middle, 0.03 * top) + step * (len(labels) - 1) / 2, 0.95 * top)
+        for k, (name, point) in enumerate(sorted(labels, key=lambda label: -label[1][1])):
+            at = (0.4, first - k * step) if point[0] > 0.5 else (0.7, first - k * step)
+            shared = name.startswith("real") and f"generated{name.removeprefix('real')}" in points
+            ax.annotate(
+                name.removeprefix("real").lstrip(" ,") if shared else name,
+                point,
+                xytext=at,
+                ha="right" if point[0] > 0.5 else "left",
+                va="center",
+                fontsize="small",
+                color=GENERATED if name.startswith("generated") else REAL,
+                arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.7, "shrinkB": 4},
+            )
+        if any(name.startswith("generated") for name in points):
+            for name, colour, marker in (("real", REAL, "o"), ("generated", GENERATED, "D")):
+                ax.scatter([], [], s=34, color=colour, marker=marker, lw=0, label=name)
+            ax.legend(fontsize="small", loc="upper left")
         ax.set_xlabel("permutation entropy")
         ax.set_ylabel("statistical complexity")
     return ax

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from gendyn.plotting.style import GENERATED, MUTED, REAL, axes, style
 
-__all__ = ["coverage", "rank_histogram"]
+__all__ = ["coverage", "forecast_fans", "rank_histogram"]
 
 
 def rank_histogram(counts: Sequence[int] | Any, *, design_effect: float = 1.0, ax: Axes | None = None) -> Axes:
@@ -95,3 +96,53 @@ def coverage(
         ax.set_xlabel("promised share")
         ax.set_ylabel("outcomes inside")
     return ax
+
+
+def forecast_fans(times: Any, outcomes: Any, members: Any, *, feature: int = 0, count: int = 6) -> Figure:
+    """Draw some outcomes as dots over the bands that hold 50 and 90 % of their members.
+
+    Parameters
+    ----------
+    times
+        ``(T,)``, or ``(n, T)`` of each outcome's own.
+    outcomes
+        ``(n, T, d)``, NaN where not observed.
+    members
+        ``(n, M, T, d)``.
+    feature
+        Which of the d is drawn.
+    count
+        Outcomes to draw.
+
+    Examples
+    --------
+    >>> len(forecast_fans([0.0, 1.0], np.zeros((8, 2, 1)), np.zeros((8, 5, 2, 1))).axes)
+    6
+    """
+    truth, made = np.asarray(outcomes, dtype=np.float64), np.asarray(members)
+    if truth.ndim != 3 or made.ndim != 4 or made.shape[:1] + made.shape[2:] != truth.shape:
+        raise ValueError(f"members (n, M, T, d) must fit outcomes (n, T, d); got {made.shape} and {truth.shape}")
+    if not 0 <= feature < truth.shape[2]:
+        raise ValueError(f"feature must lie in 0 to {truth.shape[2] - 1}; got {feature}")
+    clock = np.broadcast_to(np.asarray(times, dtype=np.float64), truth.shape[:2])
+    chosen = np.unique(np.linspace(0, len(truth) - 1, min(count, len(truth))).round().astype(int))
+    columns = min(3, len(chosen))
+    rows = -(-len(chosen) // columns)
+    with style():
+        figure = Figure(figsize=(3.1 * columns + 0.4, 2.1 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        for ax, i in zip(grid, chosen, strict=False):
+            seen = np.isfinite(truth[i, :, feature])
+            low, q1, median, q3, high = np.quantile(
+                made[i, :, seen, feature].astype(np.float64), [0.05, 0.25, 0.5, 0.75, 0.95], axis=1
+            )
+            t = clock[i, seen]
+            ax.fill_between(t, low, high, color=GENERATED, alpha=0.16, lw=0)
+            ax.fill_between(t, q1, q3, color=GENERATED, alpha=0.28, lw=0)
+            ax.plot(t, median, color=GENERATED, lw=1.4)
+            ax.plot(t, truth[i, seen, feature], color=REAL, lw=0.8, marker="o", ms=2.5)
+            ax.set_title(f"outcome {i}")
+            ax.set_xlabel("time")
+        for ax in grid[len(chosen) :]:
+            ax.remove()
+    return figure

@@ -55,10 +55,12 @@ def distances(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     _need(table, ("metric", "time", "value", "low", "high", "floor"))
     shown = table.iloc[::-1]
+    timed = shown["time"].notna().any()
     labels = [
-        f"{m}, {'mean' if np.isnan(t) else f't = {t:g}'}" for m, t in zip(shown["metric"], shown["time"], strict=True)
+        m + ("" if not timed else ", mean" if np.isnan(t) else f", t = {t:g}")
+        for m, t in zip(shown["metric"], shown["time"], strict=True)
     ]
-    ax = axes(ax, (6.4, 0.3 * len(shown) + 1.2))
+    ax = axes(ax, (7.2, 0.3 * len(shown) + 1.4))
     # An unbiased metric has a floor about zero: its own size is its unit then.
     floor, size = (np.abs(shown[column].to_numpy(dtype=float, na_value=np.nan)) for column in ("floor", "value"))
     unit = np.fmax(floor, 0.02 * size)
@@ -70,11 +72,19 @@ def distances(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.axvline(1.0, color=MUTED, lw=1.2)
         ax.errorbar(value, y, xerr=reach, fmt="o", ms=5, color=GENERATED, elinewidth=1.2)
         ax.set_yticks(y, labels)
+        ax.set_ylim(-0.6, len(shown) - 0.4)
         ax.set_xlabel("value / floor")
-        if value.max() > 20:
+        if np.nanmax(value) > 20:
             ax.set_xscale("symlog", linthresh=2.0)
         ax.annotate(
-            "floor", (1.0, len(shown) - 0.4), color="#888888", fontsize="small", ha="center", annotation_clip=False
+            "floor",
+            (1.0, len(shown) - 0.4),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color="#888888",
+            fontsize="small",
+            ha="center",
+            annotation_clip=False,
         )
     return ax
 

@@ -156,7 +156,7 @@ def test_labels_that_hold_no_number(capsys):
 def test_info_of_the_installation(capsys):
     found = machine(capsys, "info")
     assert "flow-matching" in found["models"]
-    assert "W1" in found["metrics"]
+    assert "W1" in found["metrics"]["populations"]
     assert "toggle-switch" in found["systems"]
     assert "populations" in found["scenes"]
     assert "eb" in [entry["name"] for entry in found["data sets"]]

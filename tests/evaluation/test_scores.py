@@ -228,7 +228,7 @@ def test_blocks_widen_the_interval_of_overlapping_windows():
             lambda: variogram_score(np.zeros((3, 2)), np.zeros((3, 4, 2)), weights=np.ones((3, 3)), scale=None),
             r"symmetric, non-negative and of shape \(2, 2\)",
         ),
-        (lambda: energy_score(np.zeros((3, 2)), np.zeros((3, 4, 2))), "scale must be positive for every channel"),
+        (lambda: energy_score(np.zeros((3, 2)), np.zeros((3, 4, 2))), "channel 'x0' is constant"),
     ],
 )
 def test_sentences(call, words):

@@ -1,0 +1,318 @@
+"""The metrics by name: which kinds of data each is for, how it is called, and what must be read beside its value."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from gendyn.evaluation.attractor import state_space_divergence
+from gendyn.evaluation.calibration import coverage, rank_histogram
+from gendyn.evaluation.density import kde_kl, marginal_kde_kl
+from gendyn.evaluation.discriminative import discriminative_score, strong_discriminative_score
+from gendyn.evaluation.features import (
+    autocorrelation_difference,
+    correlational_score,
+    kurtosis_difference,
+    marginal_difference,
+    marginal_ks,
+    skewness_difference,
+)
+from gendyn.evaluation.frechet import frechet_distance
+from gendyn.evaluation.kernels import energy_distance, mmd
+from gendyn.evaluation.line_transport import marginal_wasserstein
+from gendyn.evaluation.memorisation import memorisation
+from gendyn.evaluation.metric import MetricResult
+from gendyn.evaluation.ordinal_distance import ordinal_distance
+from gendyn.evaluation.power_spectrum import power_spectrum_distance
+from gendyn.evaluation.predictive import predictive_score
+from gendyn.evaluation.random_convolutions import rc_fid
+from gendyn.evaluation.scores import crps, energy_score, variogram_score
+from gendyn.evaluation.signature_mmd import signature_mmd
+from gendyn.evaluation.signatures import signature_distance
+from gendyn.evaluation.sliced import max_sliced_wasserstein, sliced_wasserstein
+from gendyn.evaluation.transport import debiased_wasserstein, wasserstein
+from gendyn.evaluation.utility import utility
+
+__all__ = ["KINDS", "METRICS", "Kind", "Metric", "Settings", "chosen", "metrics_for"]
+
+Kind = Literal["populations", "paths", "forecasts", "trajectories"]
+
+KINDS: Mapping[Kind, str] = MappingProxyType(
+    {
+        "populations": "points against points, at each time that both have",
+        "paths": "a set of paths against a set of paths",
+        "forecasts": "outcomes against an ensemble for each",
+        "trajectories": "long runs against long runs, whatever their lengths",
+    }
+)
+"""The kinds of data that can be compared, and what each is."""
+
+MANY_FEATURES = 5
+"""Above this many features a distance between samples is mostly its own bias."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a metric is called with beside the two samples.
+
+    Attributes
+    ----------
+    seed
+        Root of its randomness.
+    weights_real, weights_generated
+        Of populations.
+    train
+        What the generator was fitted on, where ``real`` is held out from it.
+    reference
+        A second real run, against which floors of trajectories are computed.
+    on_nan
+        What is done with generated paths that are not finite.
+    options
+        Further arguments of the metric.
+    """
+
+    seed: int
+    weights_real: Tensor | None = None
+    weights_generated: Tensor | None = None
+    train: Any = None
+    reference: Any = None
+    on_nan: Literal["raise", "count"] = "raise"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Call(Protocol):
+    """How a metric is called."""
+
+    def __call__(self, real: Any, generated: Any, settings: Settings, /) -> MetricResult:
+        """Return the result of the metric."""
+        ...
+
+
+def _nothing(result: MetricResult) -> str:
+    return ""
+
+
+def _always(dim: int) -> bool:
+    return True
+
+
+def _never(dim: int) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One entry of the catalogue.
+
+    Attributes
+    ----------
+    kinds
+        Kinds of data that it is for.
+    call
+        ``(real, generated, settings) -> MetricResult``.
+    default
+        Whether it is computed where no metric is named, by the number of features.
+    exact
+        Whether it solves exact transport, for which large samples are drawn from.
+    note
+        What must be read beside the value, from the result; or nothing.
+    ideal
+        The value of a perfect generator, where that is not the floor: picture and table show it instead.
+    """
+
+    kinds: tuple[Kind, ...]
+    call: Call
+    default: Callable[[int], bool] = _always
+    exact: bool = False
+    note: Callable[[MetricResult], str] = _nothing
+    ideal: float | None = None
+
+
+def _weighted(metric: Callable[..., MetricResult], **usual: Any) -> Call:
+    """Return the call of a metric between weighted populations."""
+
+    def call(real: Any, generated: Any, s: Settings, /) -> MetricResult:
+        weights = {"weights_real": s.weights_real, "weights_generated": s.weights_generated}
+        return metric(real, generated, **({"seed": s.seed} | weights | usual | dict(s.options)))
+
+    return call
+
+
+def _sets(metric: Callable[..., MetricResult]) -> Call:
+    """Return the call of a metric between sets of paths."""
+    return lambda real, generated, s, /: metric(
+        real, generated, **({"seed": s.seed, "on_nan": s.on_nan} | dict(s.options))
+    )
+
+
+def _runs(metric: Callable[..., MetricResult]) -> Call:
+    """Return the call of a metric between long runs, whose floor may be that against a second real run."""
+    return lambda real, generated, s, /: metric(
+        real, generated, **({"seed": s.seed, "on_nan": s.on_nan, "reference": s.reference} | dict(s.options))
+    )
+
+
+def _fitted(metric: Callable[..., MetricResult]) -> Call:
+    """Return the call of a metric that may know what the generator was fitted on."""
+    return lambda real, generated, s, /: metric(
+        real, generated, **({"seed": s.seed, "on_nan": s.on_nan, "train": s.train} | dict(s.options))
+    )
+
+
+def _scored(metric: Callable[..., MetricResult]) -> Call:
+    """Return the call of a score of forecasts, which has no randomness."""
+    return lambda real, generated, s, /: replace(
+        metric(real, generated, **({"on_nan": s.on_nan} | dict(s.options))), seed=s.seed
+    )
+
+
+def _utility(real: Any, generated: Any, s: Settings, /) -> MetricResult:
+    return utility(real, generated, **({"train": s.train, "seed": s.seed} | dict(s.options)))
+
+
+def _copies(result: MetricResult) -> str:
+    flags = [word for word in ("copies", "collapsed") if result.extra[word]]
+    said = f"{' and '.join(flags)}; " if flags else ""
+    against = "held-out paths" if result.extra["reference"] == "held-out" else "training paths among themselves"
+    return f"{said}diversity {result.extra['diversity']:.2f}; against {against}"
+
+
+def _judge(result: MetricResult) -> str:
+    return f"best judge: {result.extra['judge']}; share told apart beyond one half"
+
+
+def _trials(result: MetricResult) -> str:
+    return f"with strong judges {result.extra['maximum']:.3g}" if "maximum" in result.extra else ""
+
+
+def _windows(result: MetricResult) -> str:
+    needed = 10 * math.factorial(result.extra["order"])
+    few = "too few windows; " if result.extra["windows"] < needed else ""
+    entropy, complexity = (result.extra[f"{name}_difference"] for name in ("entropy", "complexity"))
+    return f"{few}entropy {entropy:+.3g}, complexity {complexity:+.3g}"
+
+
+def _lengths(result: MetricResult) -> str:
+    if "floor_times" not in result.extra:
+        return ""
+    return f"floor between {result.extra['floor_times']} times, value between {min(result.extra['times'])}"
+
+
+def _marginals(result: MetricResult) -> str:
+    return f"{result.extra['rejected']:.0%} of {result.extra['marginals']} marginals told apart at 5 %"
+
+
+def _climate(result: MetricResult) -> str:
+    if "skill" not in result.extra:
+        return ""
+    return f"skill {result.extra['skill']:.3g} over climatology, {result.extra['climatology']:.4g}"
+
+
+def _expected(result: MetricResult) -> str:
+    return f"a calibrated forecast would have {result.extra['expected']:.4g}"
+
+
+def _flatness(result: MetricResult) -> str:
+    return "" if result.p_value is None else "p of a flat histogram"
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "W1": Metric(("populations",), _weighted(wasserstein, p=1), exact=True),
+        "W2": Metric(("populations",), _weighted(wasserstein, p=2), exact=True),
+        "debiased W2": Metric(
+            ("populations",), _weighted(debiased_wasserstein), default=lambda d: d > MANY_FEATURES, exact=True
+        ),
+        "sliced W2": Metric(("populations",), _weighted(sliced_wasserstein)),
+        "max-sliced W2": Metric(("populations",), _weighted(max_sliced_wasserstein), default=_never),
+        "energy distance": Metric(("populations",), _weighted(energy_distance)),
+        "MMD^2": Metric(("populations",), _weighted(mmd)),
+        "Frechet distance": Metric(("populations",), _weighted(frechet_distance), default=_never),
+        "KDE-KL": Metric(("populations",), _weighted(kde_kl), default=_never),
+        "marginal W1": Metric(("paths",), _sets(marginal_wasserstein)),
+        "marginal difference": Metric(("paths",), _sets(marginal_difference)),
+        "marginal KS": Metric(("paths",), _sets(marginal_ks), note=_marginals),
+        "marginal KDE-KL": Metric(("paths",), _sets(marginal_kde_kl), default=_never),
+        "correlational score": Metric(("paths",), _sets(correlational_score)),
+        "autocorrelation difference": Metric(("paths",), _sets(autocorrelation_difference)),
+        "skewness difference": Metric(("paths",), _sets(skewness_difference)),
+        "kurtosis difference": Metric(("paths",), _sets(kurtosis_difference)),
+        "signature distance": Metric(("paths",), _sets(signature_distance)),
+        "signature MMD^2": Metric(("paths",), _sets(signature_mmd)),
+        "rc-FID": Metric(("paths",), _sets(rc_fid)),
+        "state-space divergence": Metric(("trajectories",), _runs(state_space_divergence), note=_lengths),
+        "power-spectrum distance": Metric(("trajectories",), _runs(power_spectrum_distance)),
+        "ordinal distance": Metric(("paths", "trajectories"), _runs(ordinal_distance), note=_windows),
+        "CRPS": Metric(("forecasts",), _scored(crps), note=_climate),
+        "energy score": Metric(("forecasts",), _scored(energy_score), note=_expected),
+        "rank histogram": Metric(("forecasts",), _sets(rank_histogram), note=_flatness),
+        "coverage": Metric(("forecasts",), _scored(coverage), ideal=0.9),
+        "variogram score": Metric(("forecasts",), _scored(variogram_score), default=_never),
+        "copy ratio": Metric(("paths",), _fitted(memorisation), note=_copies, ideal=1.0),
+        "strong discriminative score": Metric(("paths",), _fitted(strong_discriminative_score), note=_judge),
+        "discriminative score": Metric(("paths",), _fitted(discriminative_score), default=_never, note=_trials),
+        "predictive score": Metric(("paths",), _fitted(predictive_score), default=_never),
+        "utility": Metric(("paths",), _utility, default=_never),
+    }
+)
+"""Metrics by name, within each kind the cheap ones first; a new metric joins by a line here."""
+
+
+def metrics_for(kind: Kind, dim: int | None = None) -> list[str]:
+    """Return the names of the metrics for one kind of data; with a number of features, only the default ones.
+
+    Examples
+    --------
+    >>> metrics_for("trajectories", dim=3)
+    ['state-space divergence', 'power-spectrum distance', 'ordinal distance']
+    """
+    return [n for n, m in METRICS.items() if kind in m.kinds and (dim is None or m.default(dim))]
+
+
+def chosen(metrics: str | Sequence[str], kind: Kind, dim: int) -> list[str]:
+    """Return the names of the metrics that are asked for; case, hyphens and underscores do not count.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown or not for this kind of data, or none is named.
+
+    Examples
+    --------
+    >>> chosen("state_space_divergence", "trajectories", 3)
+    ['state-space divergence']
+    """
+    if isinstance(metrics, str):
+        if metrics == "default":
+            return metrics_for(kind, dim)
+        metrics = [metrics]
+    if not metrics:
+        raise ValueError("metrics must name at least one metric; got none")
+    known = {_key(name): name for name in METRICS}
+    suited = metrics_for(kind)
+    names = []
+    for asked in metrics:
+        name = known.get(_key(asked))
+        if name is None:
+            near = difflib.get_close_matches(_key(asked), known, n=1, cutoff=0.5)
+            hint = f"; did you mean {known[near[0]]!r}" if near else ""
+            raise ValueError(f"there is no metric {asked!r}{hint}; for {kind} there are {', '.join(suited)}")
+        if name not in suited:
+            raise ValueError(
+                f"{name!r} is a metric for {' and '.join(METRICS[name].kinds)}, and these are {kind}; for them there "
+                f"are {', '.join(suited)}: name one of these, or give kind="
+            )
+        if name not in names:
+            names.append(name)
+    return names
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_\-^]+", "", str(name).lower())
