@@ -16,6 +16,7 @@ of an increment is independent of it and comes from tiles of its own, so that as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,26 +122,43 @@ class _Stream:
         self._tiles = tiles
         self._grid = grid
         self._like = like
-        self._roots = grid.roots()
+        self._scales = _scales(grid, like, _DEVIATIONS[: len(tiles)])
         self._held: tuple[int, list[Tensor]] = (-1, [])
 
     def increments(self, interval: int, first: int, count: int) -> Increments:
         block, at = divmod(self._grid.offsets[interval] + first, STEPS)
         if self._held[0] != block:
-            drawn = [self._draw(tiles, unit, block) for tiles, unit in zip(self._tiles, _DEVIATIONS, strict=False)]
-            self._held = block, drawn
+            self._held = -1, []  # Its memory is still in the cache.
+            self._held = block, [self._draw(k, block) for k in range(len(self._tiles))]
         parts = [z if count == len(z) else z[at : at + count] for z in self._held[1]]
-        if self._roots is None:
+        if self._scales is None:
             root = self._grid.root(interval, self._like)
             parts = [z * (root * unit) for z, unit in zip(parts, _DEVIATIONS, strict=False)]
         return parts[0], parts[1] if len(parts) == 2 else None
 
-    def _draw(self, tiles: Tiles, unit: float, block: int) -> Tensor:
-        """Return a block of steps; to scale, where times are shared."""
-        start, end = block * STEPS, min((block + 1) * STEPS, self._grid.n_steps)
-        if self._roots is None:
-            return tiles.draw((block,), end - start)
-        scales = self._roots[start:end] * unit
-        if (scales == scales[0]).all():
-            return tiles.draw((block,), end - start, scale=float(scales[0]))
-        return tiles.draw((block,), end - start) * torch.from_numpy(scales).to(self._like)[:, None, None]
+    def _draw(self, k: int, block: int) -> Tensor:
+        """Return a block of steps of increments or areas; to scale, where times are shared."""
+        start = block * STEPS
+        count = min(STEPS, self._grid.n_steps - start)
+        if self._scales is None:
+            return self._tiles[k].draw((block,), count)
+        scales = self._scales[k]
+        if isinstance(scales, float):
+            return self._tiles[k].draw((block,), count, scale=scales)
+        return self._tiles[k].draw((block,), count) * scales[start : start + count]
+
+
+def _scales(grid: StepGrid, like: Tensor, units: Sequence[float]) -> list[float | Tensor] | None:
+    """Return what normals are multiplied by, for each unit over a step of length 1: a number where steps are equal.
+
+    Else ``(n_steps, 1, 1)``; and ``None`` where every path has its own times.
+    """
+    roots = grid.roots()
+    if roots is None:
+        return None
+    scales: list[float | Tensor] = []
+    for unit in units:
+        scale = torch.from_numpy(roots * unit).to(like)
+        equal = bool((scale == scale[0]).all())
+        scales.append(scale[0].item() if equal else scale[:, None, None])
+    return scales
