@@ -40,7 +40,7 @@ def begin(options: argparse.Namespace) -> None:
     )
 
 
-def row(name: str, metric: str, value: float, **more: Any) -> dict[str, Any]:
+def row(name: str, metric: str, value: float | None, **more: Any) -> dict[str, Any]:
     """Return one row; fields that are not given are null."""
     return dict.fromkeys(FIELDS) | {"row": name, "metric": metric, "value": value} | more
 
