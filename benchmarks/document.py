@@ -58,6 +58,8 @@ PAGES = {
     "work_precision": (
         "Error against cost",
         "python benchmarks/work_precision.py --json benchmarks/results/work_precision.json",
+        "Along the same Brownian paths, torchsde's as well: `srk`, and `midpoint` for Stratonovich noise. Dotted lines "
+        "show orders; that of a row is fitted to all its runs above the floor.\n\n"
         "![Error against cost of every solver on five systems](images/work_precision.png)",
     ),
     "million": (
