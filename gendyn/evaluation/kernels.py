@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist, pdist
 from torch import Tensor
 
 from gendyn.coupling.cost import is_uniform
@@ -32,7 +33,7 @@ from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 
 __all__ = ["energy_distance", "energy_value", "median_bandwidths", "mmd", "mmd_value"]
 
-Kernel = Callable[[Tensor], Tensor]
+Kernel = Callable[[Array], Array]
 """A function of distances, which it may overwrite."""
 
 _LARGEST_GRAM = 8000
@@ -40,6 +41,9 @@ _LARGEST_GRAM = 8000
 
 _BLOCK = 4_000_000
 """Entries of a kernel matrix that are computed at once."""
+
+_ROWS = 256
+"""Rows at once of a matrix of which only one half is computed."""
 
 
 def energy_value(
@@ -57,7 +61,7 @@ def energy_value(
     >>> energy_value(np.array([[0.0], [1.0]]), np.array([[0.0], [1.0]]), unbiased=False)
     0.0
     """
-    return _value(*points(real, generated, weights_real, weights_generated), torch.neg, unbiased)
+    return _value(*points(real, generated, weights_real, weights_generated), _minus, unbiased)
 
 
 def energy_distance(
@@ -103,7 +107,7 @@ def energy_distance(
     0.01
     """
     x, y = points(real, generated, weights_real, weights_generated)
-    return _compare("energy distance", x, y, torch.neg, unbiased, seed, n_bootstrap, n_permutations, {})
+    return _compare("energy distance", x, y, _minus, unbiased, seed, n_bootstrap, n_permutations, {})
 
 
 def mmd_value(
@@ -176,7 +180,7 @@ def median_bandwidths(x: Array, seed: Seed = 0) -> tuple[float, float, float]:
         rows = x[numpy_generator(derive_seed(as_seed(seed), "bandwidth")).choice(len(x), 2000, replace=False)]
     if len(rows) < 2:
         raise ValueError("the bandwidth rule needs at least two real points; give bandwidths")
-    median = float(np.median(_distances(rows, rows).numpy()[np.triu_indices(len(rows), 1)]))
+    median = float(np.median(pdist(rows)))
     if not median > 0:
         raise ValueError("more than half of the real points coincide, so the median distance is zero; give bandwidths")
     return 0.5 * median, median, 2.0 * median
@@ -191,19 +195,18 @@ def _bandwidths(given: tuple[float, ...] | None, real: Array, seed: Seed) -> tup
 
 
 def _gaussian(bandwidths: tuple[float, ...]) -> Kernel:
-    def kernel(r: Tensor) -> Tensor:
-        squares = r.square_()
-        total = torch.zeros_like(squares)
+    def kernel(r: Array) -> Array:
+        squares = np.square(r, out=r)
+        total, part = np.zeros_like(squares), np.empty_like(squares)
         for s in bandwidths:
-            total += torch.mul(squares, -0.5 / (s * s)).exp_()
-        return total.div_(len(bandwidths))
+            total += np.exp(np.multiply(squares, -0.5 / (s * s), out=part), out=part)
+        return np.divide(total, len(bandwidths), out=total)
 
     return kernel
 
 
-def _distances(x: Array, y: Array) -> Tensor:
-    first, second = (torch.from_numpy(np.ascontiguousarray(side)) for side in (x, y))
-    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+def _minus(r: Array) -> Array:
+    return np.negative(r, out=r)
 
 
 def _compare(
@@ -265,27 +268,43 @@ def _gram(rows: Array, kernel: Kernel) -> Array:
     gram = np.empty((len(rows), len(rows)))
     width = max(1, _BLOCK // len(rows))
     for start in range(0, len(rows), width):
-        gram[start : start + width] = kernel(_distances(rows[start : start + width], rows)).numpy()
+        gram[start : start + width] = kernel(cdist(rows[start : start + width], rows))
     return gram
 
 
 def _value(x: Points, y: Points, kernel: Kernel, unbiased: bool) -> float:
     """Return the discrepancy in bounded memory, whatever the sizes."""
-    within = _mean_kernel(x, x, kernel, same=unbiased) + _mean_kernel(y, y, kernel, same=unbiased)
-    return within - 2 * _mean_kernel(x, y, kernel)
+    within = _mean_within(x, kernel, unbiased) + _mean_within(y, kernel, unbiased)
+    return within - 2 * _mean_across(x, y, kernel)
 
 
-def _mean_kernel(x: Points, y: Points, kernel: Kernel, *, same: bool = False) -> float:
-    """Return the weighted mean of a kernel of distances; ``same`` leaves out the pairs of a point with itself."""
-    a, b = x.weights, y.weights
-    if same and float(a @ a) >= 1.0:
-        return 0.0  # one point has no pair
+def _mean_across(x: Points, y: Points, kernel: Kernel) -> float:
+    """Return the weighted mean of a kernel of distances over all pairs."""
     total = 0.0
     rows = max(1, _BLOCK // len(y))
     for start in range(0, len(x), rows):
-        part = kernel(_distances(x.values[start : start + rows], y.values)).numpy()
-        if same:
-            index = np.arange(len(part))
-            part[index, start + index] = 0.0
-        total += float(a[start : start + rows] @ part @ b)
-    return total / (1.0 - float(a @ a)) if same else total
+        part = slice(start, start + rows)
+        total += float(x.weights[part] @ kernel(cdist(x.values[part], y.values)) @ y.weights)
+    return total
+
+
+def _mean_within(x: Points, kernel: Kernel, unbiased: bool) -> float:
+    """Return the same of pairs in one sample, each pair computed once; unbiased: without those of a point with itself.
+
+    One point has no pair: its mean is zero.
+    """
+    a = x.weights
+    repeats = float(a @ a)
+    if unbiased and repeats >= 1.0:
+        return 0.0
+    total = 0.0
+    rows = max(1, min(_ROWS, _BLOCK // len(x)))
+    for start in range(0, len(x), rows):
+        stop = min(start + rows, len(x))
+        part = kernel(cdist(x.values[start:stop], x.values[start:]))
+        if unbiased:
+            np.fill_diagonal(part, 0.0)
+        # Pairs with later blocks stand for both of their orders.
+        total += float(a[start:stop] @ part[:, : stop - start] @ a[start:stop])
+        total += 2.0 * float(a[start:stop] @ part[:, stop - start :] @ a[stop:])
+    return total / (1.0 - repeats) if unbiased else total
