@@ -55,6 +55,13 @@ PAGES = {
         "python benchmarks/sampler_memory.py --json benchmarks/results/sampler_memory.json",
         "Peak resident memory of a process of its own for each row.",
     ),
+    "evaluation_cost": (
+        "What metrics cost",
+        "python benchmarks/evaluation_cost.py --json benchmarks/results/evaluation_cost.json",
+        "One thread; each metric against its usual implementation in the same run, the two in turn, the least of "
+        "five rounds. What counts are the ratios; the differences say that both compute the same.\n\n"
+        "![Time of every metric against its size](images/evaluation_cost.png)",
+    ),
     "work_precision": (
         "Error against cost",
         "python benchmarks/work_precision.py --json benchmarks/results/work_precision.json",
