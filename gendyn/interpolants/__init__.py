@@ -4,6 +4,7 @@ from gendyn.interpolants.action_matching import ActionMatching
 from gendyn.interpolants.analytic import ExactFields, GaussianMixture, GaussianMixtureInterpolant
 from gendyn.interpolants.conditional_path import CardinalSpline
 from gendyn.interpolants.coupled_paths import CoupledPaths, couple
+from gendyn.interpolants.data_metric import METRICS
 from gendyn.interpolants.epsilon import bridge_epsilon, like_gamma, path_optimal, vanishing
 from gendyn.interpolants.fields import InterpolantFields
 from gendyn.interpolants.flow_matching import FlowMatching
@@ -18,6 +19,7 @@ from gendyn.interpolants.velocity_field import VelocityField
 
 __all__ = [
     "GAMMAS",
+    "METRICS",
     "PRESETS",
     "SCHEDULES",
     "ActionMatching",

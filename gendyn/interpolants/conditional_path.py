@@ -37,6 +37,7 @@ __all__ = [
     "ConditionalPath",
     "MonotonePath",
     "PathName",
+    "PathOfGaps",
     "ShrinkingPath",
     "SplineKind",
     "SplinePath",
@@ -46,7 +47,7 @@ __all__ = [
 
 SplineKind = Literal["linear", "cubic"]
 
-PathName = Literal["linear", "cubic", "pchip", "trigonometric", "shrinking"]
+PathName = Literal["linear", "cubic", "pchip", "trigonometric", "shrinking", "metric"]
 
 
 class CardinalSpline(nn.Module):
@@ -167,7 +168,7 @@ class SplinePath(ConditionalPath):
         return torch.bmm(weights, points)[:, 0] + self.sigma * noise, torch.bmm(derivatives, points)[:, 0]
 
 
-class _PathOfGaps(ConditionalPath):
+class PathOfGaps(ConditionalPath):
     """A path whose formula is that of the gap between two neighbouring points."""
 
     knots: Tensor
@@ -177,14 +178,14 @@ class _PathOfGaps(ConditionalPath):
         self.register_buffer("knots", torch.as_tensor(knots, dtype=torch.float64))
         self.sigma = sigma
 
-    def _local(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def local(self, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gap of each time, the local time in it and its length, the latter two ``(B, 1)``."""
         gap = torch.bucketize(s, self.knots[1:-1], right=True)
         length = self.knots.diff()[gap]
         return gap, ((s - self.knots[gap]) / length)[:, None], length[:, None]
 
 
-class MonotonePath(_PathOfGaps):
+class MonotonePath(PathOfGaps):
     r"""A monotone piecewise cubic (PCHIP) through each feature of the points, and constant noise.
 
     The slope at an inner point is the weighted harmonic mean of those of its two gaps, and zero where they differ in
@@ -200,7 +201,7 @@ class MonotonePath(_PathOfGaps):
 
     def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return particle and velocity; see :class:`ConditionalPath`."""
-        gap, *local = self._local(s)
+        gap, *local = self.local(s)
         t, length = (v.to(points.dtype) for v in local)
         rows = torch.arange(len(points), device=points.device)
         slopes = self._slopes(points)
@@ -228,7 +229,7 @@ class MonotonePath(_PathOfGaps):
         return torch.cat([first[:, None], inner, last[:, None]], dim=1)
 
 
-class TrigonometricPath(_PathOfGaps):
+class TrigonometricPath(PathOfGaps):
     r"""A quarter circle in each gap and constant noise: :math:`x = \cos(\pi t/2) x_0 + \sin(\pi t/2) x_1 + \sigma z`.
 
     Between independent, centred populations of one covariance the covariance stays.
@@ -243,7 +244,7 @@ class TrigonometricPath(_PathOfGaps):
 
     def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return particle and velocity; see :class:`ConditionalPath`."""
-        gap, t, length = self._local(s)
+        gap, t, length = self.local(s)
         rows = torch.arange(len(points), device=points.device)
         before, after = points[rows, gap], points[rows, gap + 1]
         half = math.pi / 2
@@ -283,7 +284,8 @@ def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
     Parameters
     ----------
     name
-        ``"linear"``, ``"cubic"``, ``"pchip"``, ``"trigonometric"`` or ``"shrinking"``.
+        ``"linear"``, ``"cubic"``, ``"pchip"``, ``"trigonometric"`` or ``"shrinking"``; a metric path is made of its
+        network, see :class:`gendyn.interpolants.metric_path.MetricPath`.
     knots
         Times of the points ``(T,)``, from 0 to 1.
     sigma
@@ -299,8 +301,9 @@ def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
     >>> make_path("pchip", torch.tensor([0.0, 0.5, 1.0]), 0.1)
     MonotonePath()
     """
-    if name not in get_args(PathName):
-        raise ValueError(f"path must be one of {get_args(PathName)}; got {name!r}")
+    names = [known for known in get_args(PathName) if known != "metric"]
+    if name not in names:
+        raise ValueError(f"path must be one of {', '.join(names)}; got {name!r}")
     if name == "shrinking":
         if len(knots) != 2:
             raise ValueError(f"a shrinking path joins noise to one population; got {len(knots)} times")
@@ -309,7 +312,7 @@ def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
         return MonotonePath(knots, sigma)
     if name == "trigonometric":
         return TrigonometricPath(knots, sigma)
-    return SplinePath(knots, name, sigma)
+    return SplinePath(knots, "cubic" if name == "cubic" else "linear", sigma)
 
 
 def _end_slope(h0: Tensor, h1: Tensor, near: Tensor, far: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ between optimally transported pairs, or, with ``coupling="spline-ot"``, natural 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -26,14 +27,20 @@ from gendyn.coupling.cost import Cost
 from gendyn.data import Scaling, Snapshots
 from gendyn.interpolants.conditional_path import ConditionalPath, PathName, make_path
 from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
+from gendyn.interpolants.data_metric import get_metric
+from gendyn.interpolants.metric_path import MetricPath, MetricPathObjective
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.population_model import PopulationModel
 from gendyn.interpolants.velocity_field import VelocityField
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling import sample
+from gendyn.training import fit
 
 __all__ = ["FlowMatching"]
+
+_METRIC_CELLS = 1000
+"""Cells of each time from which a metric is made."""
 
 CouplingOption = Literal["independent", "ot", "sinkhorn", "spline-ot"]
 
@@ -56,14 +63,17 @@ class FlowMatching(PopulationModel):
         transport of that fraction of the mass.
     path
         How a tuple is joined: ``"linear"`` (straight in every gap), ``"cubic"`` (natural cubic spline), ``"pchip"``
-        (monotone cubic: overshoots nowhere), ``"trigonometric"`` (quarter circles), or ``"shrinking"`` (two times, the
-        first of them standard Gaussian noise in scaled units, which is checked). By default ``"linear"``, and
-        ``"cubic"`` for ``"spline-ot"``.
+        (monotone cubic: overshoots nowhere), ``"trigonometric"`` (quarter circles), ``"metric"`` (bent towards the data
+        by a network that learns first, for another ``steps``), or ``"shrinking"`` (two times, the first of which is
+        standard Gaussian noise in scaled units). By default ``"linear"``, and ``"cubic"`` for ``"spline-ot"``.
     sigma
         Standard deviation of the noise around a conditional path, in units of the scaled data.
     reflow
         Rounds in which the model is fitted again to the pairs that its own flow makes: paths grow straight, and few
         steps are then enough. Each round takes ``steps`` steps.
+    metric
+        Of a metric path: a name, see :data:`gendyn.interpolants.METRICS`, or a name and parameters, such as
+        ``("land", 0.125, 0.001, 2.0)``: reach, regularisation and exponent, in scaled units.
     hidden
         Widths of the hidden layers of the velocity network.
     activation
@@ -131,6 +141,7 @@ class FlowMatching(PopulationModel):
         path: PathName | None = None,
         sigma: float = 0.1,
         reflow: int = 0,
+        metric: str | tuple[str | float, ...] = "land",
         hidden: Sequence[int] = (128, 128, 128),
         activation: str = "silu",
         scale: Literal["global", "whiten", "none"] = "global",
@@ -152,6 +163,7 @@ class FlowMatching(PopulationModel):
         self.path = path
         self.sigma = sigma
         self.reflow = reflow
+        self.metric = metric
         self.hidden = hidden
         self.activation = activation
         self.scale = scale
@@ -218,6 +230,14 @@ class FlowMatching(PopulationModel):
         table = self._couple(training, root)
         watched = None if held_out is None else CoupledPaths(held_out, self._couple(held_out, root))
         coupled = CoupledPaths(training, table)
+        knots = (data.times.double() - data.times[0].double()) / (data.times[-1] - data.times[0]).double()
+        if self._path_name == "metric":
+            path: ConditionalPath = self._metric_path(
+                knots, training, coupled, root, progress=progress, checkpoint=checkpoint, resume=resume
+            )
+        else:
+            path = make_path(self._path_name, knots, self.sigma)
+        path = path.to(data.device)
         histories = []
         for k in range(self.reflow + 1):
             seed_k = root if k == 0 else derive_seed(root, "reflow", k)
@@ -225,13 +245,7 @@ class FlowMatching(PopulationModel):
                 data.dim, hidden=tuple(self.hidden), activation=self.activation, seed=derive_seed(seed_k, "network")
             ).to(device=data.device, dtype=data.dtype)
             process = VelocityField(network, scaling, data.times).to(data.device)
-            objective = FlowMatchingObjective(
-                network,
-                self._conditional_path(process).to(data.device),
-                coupled,
-                validation=watched,
-                batch_size=self.batch_size,
-            )
+            objective = FlowMatchingObjective(network, path, coupled, validation=watched, batch_size=self.batch_size)
             file = checkpoint if checkpoint is None or k == 0 else f"{checkpoint}.{k}"
             self._train(objective, data, process, seed_k, progress=progress, checkpoint=file, resume=resume)
             histories.append(self.history_.assign(step=self.history_["step"] + k * self.steps))
@@ -255,6 +269,10 @@ class FlowMatching(PopulationModel):
             raise ValueError(f"sigma must be zero or positive; got {self.sigma}")
         if self.path is not None and self.path not in get_args(PathName):
             raise ValueError(f"path must be None or one of {get_args(PathName)}; got {self.path!r}")
+        if self._path_name == "metric":
+            get_metric(self.metric)
+            if self.reflow:
+                raise ValueError("reflow makes paths straight, which a metric path is not to be; leave one of them out")
         if self.reflow < 0:
             raise ValueError(f"reflow must be zero or a number of rounds; got {self.reflow}")
         if self._path_name == "shrinking" and not self.sigma < 1:
@@ -280,9 +298,46 @@ class FlowMatching(PopulationModel):
             seed=derive_seed(seed, "coupling"),
         )
 
-    def _conditional_path(self, process: VelocityField) -> ConditionalPath:
-        """Return the conditional path, in time scaled to [0, 1]."""
-        return make_path(self._path_name, (process.times - process.start) / process.span, self.sigma)
+    def _metric_path(
+        self,
+        knots: Tensor,
+        scaled: Snapshots,
+        coupled: CoupledPaths,
+        seed: int,
+        *,
+        progress: bool,
+        checkpoint: str | Path | None,
+        resume: bool,
+    ) -> MetricPath:
+        """Learn how paths bend towards the data."""
+        dim, metric = scaled.dim, get_metric(self.metric)
+        network = VelocityNetwork(
+            dim,
+            hidden=tuple(self.hidden),
+            activation=self.activation,
+            condition_dim=dim,
+            seed=derive_seed(seed, "path"),
+        ).to(device=scaled.device, dtype=scaled.dtype)
+        path = MetricPath(knots, self.sigma, network).to(scaled.device)
+        near = scaled.subsample(_METRIC_CELLS, seed=derive_seed(seed, "metric"))
+        metrics = [
+            metric.fit(torch.cat([first, second]), seed=derive_seed(seed, "metric", k))
+            for k, (first, second) in enumerate(pairwise(near.samples))
+        ]
+        fit(
+            MetricPathObjective(path, metrics, coupled, batch_size=self.batch_size),
+            steps=self.steps,
+            lr=self.lr,
+            clip=self.clip,
+            ema=self.ema,
+            seed=derive_seed(seed, "path"),
+            progress=progress,
+            checkpoint=None if checkpoint is None else f"{checkpoint}.path",
+            resume=resume,
+            fingerprint=self._identity(scaled, derive_seed(seed, "path")),
+        )
+        network.eval().requires_grad_(False)
+        return path
 
     def _own_pairs(self, scaled: Snapshots) -> CoupledPaths:
         """Return the first population with where the flow takes each of its cells, in scaled units."""

@@ -220,9 +220,7 @@ class PopulationModel(Estimator):
         resume: bool,
     ) -> Self:
         """Train the objective's module with this model's hyper-parameters, and set what a fitted model has."""
-        identity = fingerprint(
-            *data.samples, *(data.weights or ()), data.times, model=type(self).__name__, seed=root, **self.get_params()
-        )
+        identity = self._identity(data, root)
         # Before the loop: a fit that diverges leaves its last good state behind.
         self.process_ = process
         self.times_ = process.times.cpu()
@@ -230,6 +228,12 @@ class PopulationModel(Estimator):
         self.initial_ = self._initial_cells(data, root)
         self.seed_ = root
         return self._learn(objective, identity, progress=progress, checkpoint=checkpoint, resume=resume)
+
+    def _identity(self, data: Snapshots, root: int) -> str:
+        """Return what tells a fit of these data with these hyper-parameters and this seed from every other."""
+        return fingerprint(
+            *data.samples, *(data.weights or ()), data.times, model=type(self).__name__, seed=root, **self.get_params()
+        )
 
     def _check_training(self) -> None:
         """Raise a ValueError for the first hyper-parameter of the training that is out of range."""

@@ -7,7 +7,8 @@ regressed on it: the velocity :math:`\dot\mu_t + \dot\sigma_t z` of the particle
 A ``sigma`` is a blur of the path, except for ``"sbcfm"`` and ``"sf2m"``, where it is the diffusion of a bridge,
 :math:`\sigma^2 = 2\epsilon`. Both are in units of the scaled data, and a gap between populations has length 1.
 
-(Lipman et al. 2023; Albergo and Vanden-Eijnden 2023; Liu, Gong and Liu 2023; Tong et al., TMLR 2024 and AISTATS 2024.)
+(Lipman et al. 2023; Albergo and Vanden-Eijnden 2023; Liu, Gong and Liu 2023; Tong et al., TMLR 2024 and AISTATS 2024;
+Kapusniak et al. 2024.)
 """
 
 from __future__ import annotations
@@ -112,6 +113,14 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "velocity",
             {"coupling": "spline-ot", "path": "cubic"},
         ),
+        "metric": Preset(
+            FlowMatching,
+            0.1,
+            f"{_STRAIGHT} + 2t(1-t) phi(x0, x1, t)",
+            "sigma",
+            "phi, then velocity",
+            {"coupling": "ot", "path": "metric"},
+        ),
     }
 )
 """Name to method; a new one joins by an entry here."""
@@ -130,7 +139,8 @@ def preset(name: str, sigma: float | Sequence[float] | None = None, **options: A
         times of a gap, straight between them, so that :math:`F(t) = \int_0^t g^2`.
     **options
         Hyper-parameters of the model, which go before those of the preset; for example ``coupling="ot"`` with
-        ``"sf2m"``, ``path="pchip"`` with ``"spline"``, ``reflow=2`` with ``"rectified"``.
+        ``"sf2m"``, ``path="pchip"`` with ``"spline"``, ``reflow=2`` with ``"rectified"``, ``metric="rbf"`` with
+        ``"metric"``.
 
     Returns
     -------
