@@ -9,6 +9,7 @@ from gendyn.interpolants.epsilon import bridge_epsilon, like_gamma, path_optimal
 from gendyn.interpolants.fields import InterpolantFields
 from gendyn.interpolants.flow_matching import FlowMatching
 from gendyn.interpolants.gamma import GAMMAS, Gamma
+from gendyn.interpolants.interpolant_model import InterpolantModel
 from gendyn.interpolants.interpolant_process import InterpolantProcess
 from gendyn.interpolants.meta_flow_matching import MetaFlowMatching
 from gendyn.interpolants.objective import FlowMatchingObjective
@@ -33,6 +34,7 @@ __all__ = [
     "GaussianMixture",
     "GaussianMixtureInterpolant",
     "InterpolantFields",
+    "InterpolantModel",
     "InterpolantProcess",
     "MetaFlowMatching",
     "Preset",
