@@ -1,4 +1,4 @@
-"""Print ``docs/benchmarks.md`` and the README's table from stored rows, and the table of solvers from the classes.
+"""Print ``docs/benchmarks.md`` and the README's table from stored rows, and the tables of solvers and metrics.
 
 python benchmarks/document.py            # writes both
 python benchmarks/document.py --check    # says whether they are up to date
@@ -165,6 +165,20 @@ def solvers() -> str:
     return f"{before}<!-- solvers -->\n" + "\n".join(lines) + f"\n<!-- end of solvers -->{after}"
 
 
+def metrics() -> str:
+    """Return ``docs/evaluation.md`` with its table of metrics, read from the catalogue."""
+    from gendyn.evaluation import METRICS
+
+    lines = ["| metric | for | by default | what it measures |", "|---|---|---|---|"]
+    for name, metric in METRICS.items():
+        usual = {(True, True): "yes", (False, True): "above 5 features"}.get((metric.default(1), metric.default(9)), "")
+        lines.append(f"| {name} | {', '.join(metric.kinds)} | {usual} | {metric.about} |")
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    before, rest = text.split("<!-- metrics -->")
+    after = rest.split("<!-- end of metrics -->")[1]
+    return f"{before}<!-- metrics -->\n" + "\n".join(lines) + f"\n<!-- end of metrics -->{after}"
+
+
 def main() -> int:
     """Write or check."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,6 +186,7 @@ def main() -> int:
     check = options.parse_args().check
     stale = []
     pages = {"docs/benchmarks.md": page(), "README.md": readme(), "docs/sampling.md": solvers()}
+    pages["docs/evaluation.md"] = metrics()
     for path, text in ((ROOT / name, text) for name, text in pages.items()):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(path.name)

@@ -26,3 +26,8 @@ def test_examples_of_the_data_sets():
     found = run("datasets.md")
     assert found["recording"].dim == 4
     assert len(found["table"]) == 66
+
+
+def test_examples_of_scoring():
+    found = run("evaluation.md")
+    assert len(found["again"].table) == 1

@@ -98,7 +98,7 @@ def _installation(as_json: bool) -> None:
     import gendyn
     from gendyn.cli.methods import names_of_models
     from gendyn.cli.scenes import SCENES
-    from gendyn.evaluation import KINDS, metrics_for
+    from gendyn.evaluation import KINDS, METRICS, metrics_for
     from gendyn.systems import SYSTEMS
 
     sets = gendyn.datasets.available()
@@ -107,7 +107,7 @@ def _installation(as_json: bool) -> None:
         "python": platform.python_version(),
         **{package: installed_version(package) for package in ("torch", "pot", "numpy", "scipy", "pandas")},
         "models": {name: _first_line(kind) for name, kind in names_of_models().items()},
-        "metrics": {kind: metrics_for(kind) for kind in KINDS},
+        "metrics": {kind: {name: METRICS[name].about for name in metrics_for(kind)} for kind in KINDS},
         "systems": {name: _first_line(kind) for name, kind in SYSTEMS.items()},
         "scenes": {name: scene.summary for name, scene in SCENES.items()},
         "data sets": sets.to_dict("records"),
@@ -125,8 +125,9 @@ def _installation(as_json: bool) -> None:
             print_frame(title, rows([{"name": name, "what it is": text} for name, text in result[key].items()]))
             print_lines("")
         for kind, names in result["metrics"].items():
-            print_lines(f"Metrics for {kind} (gendyn evaluate): {', '.join(names)}")
-        print_lines("")
+            table = rows([{"name": name, "what it measures": text} for name, text in names.items()])
+            print_frame(f"Metrics for {kind} (gendyn evaluate)", table)
+            print_lines("")
         short = sets.assign(description=sets["description"].str.partition(";")[0], here=sets["present"])
         short["here"] = short["here"].map({True: "yes", False: "no"})
         print_frame("Data sets (read from $GENDYN_DATA)", short[["name", "description", "source", "here"]])

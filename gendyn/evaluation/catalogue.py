@@ -115,6 +115,8 @@ class Metric:
     ----------
     kinds
         Kinds of data that it is for.
+    about
+        What it measures, in a few words.
     call
         ``(real, generated, settings) -> MetricResult``.
     default
@@ -128,6 +130,7 @@ class Metric:
     """
 
     kinds: tuple[Kind, ...]
+    about: str
     call: Call
     default: Callable[[int], bool] = _always
     exact: bool = False
@@ -225,41 +228,167 @@ def _flatness(result: MetricResult) -> str:
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "W1": Metric(("populations",), _weighted(wasserstein, p=1), exact=True),
-        "W2": Metric(("populations",), _weighted(wasserstein, p=2), exact=True),
-        "debiased W2": Metric(
-            ("populations",), _weighted(debiased_wasserstein), default=lambda d: d > MANY_FEATURES, exact=True
+        "W1": Metric(
+            ("populations",), "mean distance that mass must be moved, exact", _weighted(wasserstein, p=1), exact=True
         ),
-        "sliced W2": Metric(("populations",), _weighted(sliced_wasserstein)),
-        "max-sliced W2": Metric(("populations",), _weighted(max_sliced_wasserstein), default=_never),
-        "energy distance": Metric(("populations",), _weighted(energy_distance)),
-        "MMD^2": Metric(("populations",), _weighted(mmd)),
-        "Frechet distance": Metric(("populations",), _weighted(frechet_distance), default=_never),
-        "KDE-KL": Metric(("populations",), _weighted(kde_kl), default=_never),
-        "marginal W1": Metric(("paths",), _sets(marginal_wasserstein)),
-        "marginal difference": Metric(("paths",), _sets(marginal_difference)),
-        "marginal KS": Metric(("paths",), _sets(marginal_ks), note=_marginals),
-        "marginal KDE-KL": Metric(("paths",), _sets(marginal_kde_kl), default=_never),
-        "correlational score": Metric(("paths",), _sets(correlational_score)),
-        "autocorrelation difference": Metric(("paths",), _sets(autocorrelation_difference)),
-        "skewness difference": Metric(("paths",), _sets(skewness_difference)),
-        "kurtosis difference": Metric(("paths",), _sets(kurtosis_difference)),
-        "signature distance": Metric(("paths",), _sets(signature_distance)),
-        "signature MMD^2": Metric(("paths",), _sets(signature_mmd)),
-        "rc-FID": Metric(("paths",), _sets(rc_fid)),
-        "state-space divergence": Metric(("trajectories",), _runs(state_space_divergence), note=_lengths),
-        "power-spectrum distance": Metric(("trajectories",), _runs(power_spectrum_distance)),
-        "ordinal distance": Metric(("paths", "trajectories"), _runs(ordinal_distance), note=_windows),
-        "CRPS": Metric(("forecasts",), _scored(crps), note=_climate),
-        "energy score": Metric(("forecasts",), _scored(energy_score), note=_expected),
-        "rank histogram": Metric(("forecasts",), _sets(rank_histogram), note=_flatness),
-        "coverage": Metric(("forecasts",), _scored(coverage), ideal=0.9),
-        "variogram score": Metric(("forecasts",), _scored(variogram_score), default=_never),
-        "copy ratio": Metric(("paths",), _fitted(memorisation), note=_copies, ideal=1.0),
-        "strong discriminative score": Metric(("paths",), _fitted(strong_discriminative_score), note=_judge),
-        "discriminative score": Metric(("paths",), _fitted(discriminative_score), default=_never, note=_trials),
-        "predictive score": Metric(("paths",), _fitted(predictive_score), default=_never),
-        "utility": Metric(("paths",), _utility, default=_never),
+        "W2": Metric(
+            ("populations",),
+            "root mean square distance that mass must be moved, exact",
+            _weighted(wasserstein, p=2),
+            exact=True,
+        ),
+        "debiased W2": Metric(
+            ("populations",),
+            "squared W2 less the mean of those within the samples; about 0 for equal laws, where W2 is mostly bias",
+            _weighted(debiased_wasserstein),
+            default=lambda d: d > MANY_FEATURES,
+            exact=True,
+        ),
+        "sliced W2": Metric(
+            ("populations",), "W2 along random directions; cheap at any size", _weighted(sliced_wasserstein)
+        ),
+        "max-sliced W2": Metric(
+            ("populations",),
+            "W2 along the direction that tells them apart most",
+            _weighted(max_sliced_wasserstein),
+            default=_never,
+        ),
+        "energy distance": Metric(
+            ("populations",), "mean distances across less those within; unbiased", _weighted(energy_distance)
+        ),
+        "MMD^2": Metric(
+            ("populations",), "Gaussian kernels at three bandwidths of the real sample; unbiased", _weighted(mmd)
+        ),
+        "Frechet distance": Metric(
+            ("populations",),
+            "means and covariances alone, extrapolated to infinite samples",
+            _weighted(frechet_distance),
+            default=_never,
+        ),
+        "KDE-KL": Metric(
+            ("populations",),
+            "divergence of smoothed marginal densities, mean over features",
+            _weighted(kde_kl),
+            default=_never,
+        ),
+        "marginal W1": Metric(
+            ("paths",),
+            "W1 at each time and channel in standard deviations of the real paths, averaged",
+            _sets(marginal_wasserstein),
+        ),
+        "marginal difference": Metric(
+            ("paths",),
+            "histograms at each time and channel, averaged (MDD of published tables)",
+            _sets(marginal_difference),
+        ),
+        "marginal KS": Metric(
+            ("paths",),
+            "largest gap of distribution functions at each time and channel, with Holm's p",
+            _sets(marginal_ks),
+            note=_marginals,
+        ),
+        "marginal KDE-KL": Metric(
+            ("paths",),
+            "divergence of smoothed densities at each time and channel, averaged",
+            _sets(marginal_kde_kl),
+            default=_never,
+        ),
+        "correlational score": Metric(
+            ("paths",), "correlations between channels (that of published tables)", _sets(correlational_score)
+        ),
+        "autocorrelation difference": Metric(
+            ("paths",),
+            "autocorrelations of each channel; blind to what is not Gaussian",
+            _sets(autocorrelation_difference),
+        ),
+        "skewness difference": Metric(
+            ("paths",), "skewness of each channel, pooled over times", _sets(skewness_difference)
+        ),
+        "kurtosis difference": Metric(
+            ("paths",), "excess kurtosis of each channel, pooled over times", _sets(kurtosis_difference)
+        ),
+        "signature distance": Metric(
+            ("paths",), "expected signatures to depth 4 (Sig-W1 of published tables)", _sets(signature_distance)
+        ),
+        "signature MMD^2": Metric(
+            ("paths",), "signature kernel, all depths, with a permutation test", _sets(signature_mmd)
+        ),
+        "rc-FID": Metric(
+            ("paths",),
+            "Frechet distance of random-convolution features, extrapolated to infinite samples",
+            _sets(rc_fid),
+        ),
+        "state-space divergence": Metric(
+            ("trajectories",),
+            "where the long run spends its time (D_stsp)",
+            _runs(state_space_divergence),
+            note=_lengths,
+        ),
+        "power-spectrum distance": Metric(
+            ("trajectories",), "at which frequencies it moves (D_H)", _runs(power_spectrum_distance)
+        ),
+        "ordinal distance": Metric(
+            ("paths", "trajectories"),
+            "in which orders successive values come; entropy and complexity beside it",
+            _runs(ordinal_distance),
+            note=_windows,
+        ),
+        "CRPS": Metric(
+            ("forecasts",),
+            "mean error of each value's ensemble, fair for any number of members",
+            _scored(crps),
+            note=_climate,
+        ),
+        "energy score": Metric(
+            ("forecasts",), "mean error of the whole path's ensemble", _scored(energy_score), note=_expected
+        ),
+        "rank histogram": Metric(
+            ("forecasts",),
+            "how far the ranks of outcomes among members are from even",
+            _sets(rank_histogram),
+            note=_flatness,
+        ),
+        "coverage": Metric(
+            ("forecasts",), "share of outcomes inside the central 90 % of members", _scored(coverage), ideal=0.9
+        ),
+        "variogram score": Metric(
+            ("forecasts",),
+            "error of the dependence between times and channels",
+            _scored(variogram_score),
+            default=_never,
+        ),
+        "copy ratio": Metric(
+            ("paths",),
+            "distance of generated to training paths over that of held-out ones; small where a generator copies",
+            _fitted(memorisation),
+            note=_copies,
+            ideal=1.0,
+        ),
+        "strong discriminative score": Metric(
+            ("paths",),
+            "how much better than chance boosting or a recurrent network tells them apart",
+            _fitted(strong_discriminative_score),
+            note=_judge,
+        ),
+        "discriminative score": Metric(
+            ("paths",),
+            "the same of the small network of published tables, ten of them",
+            _fitted(discriminative_score),
+            default=_never,
+            note=_trials,
+        ),
+        "predictive score": Metric(
+            ("paths",),
+            "error on real paths of a predictor trained on generated ones, beside one trained on real ones",
+            _fitted(predictive_score),
+            default=_never,
+        ),
+        "utility": Metric(
+            ("paths",),
+            "accuracy on real paths of a classifier trained on generated ones; needs labels",
+            _utility,
+            default=_never,
+        ),
     }
 )
 """Metrics by name, within each kind the cheap ones first; a new metric joins by a line here."""

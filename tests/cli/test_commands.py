@@ -74,6 +74,24 @@ def test_the_whole_way(capsys, cells):
     assert len(one["rows"]) == 1
 
 
+def test_sets_of_paths_are_compared_as_such(capsys):
+    for k, name in enumerate(("real", "made", "fitted")):
+        walks = torch.randn(40, 6, 2, generator=torch.Generator().manual_seed(k)).cumsum(1)
+        gendyn.Paths(range(6), walks, names=["u", "v"]).save(f"{name}.npz")
+    asked = "evaluate real.npz made.npz --metrics marginal_W1,copy-ratio"
+    first = machine(capsys, f"{asked} --out first.json --html r.html")
+    assert (first["kind"], [row["metric"] for row in first["rows"]]) == ("paths", ["marginal W1", "copy ratio"])
+    assert Path("r.html").read_text().count("<img") == 5
+    again = machine(capsys, f"{asked} --floors first.json")
+    assert [row["floor"] for row in again["rows"]] == [row["floor"] for row in first["rows"]]
+    held = machine(capsys, f"{asked} --train fitted.npz")
+    assert "against held-out paths" in held["rows"][1]["note"]
+    timed = machine(capsys, "evaluate real.npz made.npz --metrics W1 --times 2,5")
+    assert timed["kind"] == "populations"
+    assert "--times is for populations" in refused(capsys, "evaluate real.npz made.npz --kind paths --times 2")
+    assert "is a metric for paths" in refused(capsys, f"{asked} --kind populations")
+
+
 def test_leave_one_out(capsys, cells):
     found = machine(
         capsys, f"leave-one-out {cells} --methods ot,flow-matching:sigma=0.2 {QUICK} --times 1 --out l.json"
