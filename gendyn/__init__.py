@@ -8,7 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from gendyn import datasets, plotting, systems
 from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
 from gendyn.evaluation import evaluate, leave_one_out
-from gendyn.interpolants import ActionMatching, FlowMatching, MetaFlowMatching, StochasticInterpolant, preset
+from gendyn.interpolants import (
+    ActionMatching,
+    FlowMatching,
+    MetaFlowMatching,
+    StochasticInterpolant,
+    TrajectoryFlowMatching,
+    preset,
+)
 from gendyn.models import load
 from gendyn.sampling import sample
 
@@ -25,6 +32,7 @@ __all__ = [
     "Paths",
     "Snapshots",
     "StochasticInterpolant",
+    "TrajectoryFlowMatching",
     "__version__",
     "datasets",
     "evaluate",

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 
-from gendyn.interpolants import ActionMatching, FlowMatching, MetaFlowMatching, StochasticInterpolant
+from gendyn.interpolants import (
+    ActionMatching,
+    FlowMatching,
+    MetaFlowMatching,
+    StochasticInterpolant,
+    TrajectoryFlowMatching,
+)
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -20,6 +26,7 @@ MODELS: dict[str, type[Estimator]] = {
     "FlowMatching": FlowMatching,
     "MetaFlowMatching": MetaFlowMatching,
     "StochasticInterpolant": StochasticInterpolant,
+    "TrajectoryFlowMatching": TrajectoryFlowMatching,
 }
 """Every model of the package by its name in a file's header and on the command line."""
 

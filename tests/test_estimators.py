@@ -34,12 +34,25 @@ def cohort(n: int = 40, seed: int = 0) -> Cohort:
     return Cohort({f"p{k}": Snapshots([0.0, 1.0], [x, 0.5 * x + k]) for k, x in enumerate(starts)})
 
 
-def tensors_of(data: Snapshots | Cohort) -> list[torch.Tensor]:
+def series(n: int = 20, seed: int = 0) -> Paths:
+    generator = torch.Generator().manual_seed(seed)
+    times = torch.rand(n, 5, generator=generator, dtype=torch.float64).add(0.1).cumsum(1)
+    mask = torch.rand(n, 5, 2, generator=generator) < 0.8
+    return Paths(times, torch.randn(n, 5, 2, generator=generator), mask | (torch.arange(5) == 0)[:, None])
+
+
+def tensors_of(data: Snapshots | Cohort | Paths) -> list[torch.Tensor]:
+    if isinstance(data, Paths):
+        return [data.values, data.times, data.mask]
     return [x for part in (data.values() if isinstance(data, Cohort) else [data]) for x in part.samples]
 
 
-def spoilt(data: Snapshots | Cohort) -> Snapshots | Cohort:
+def spoilt(data: Snapshots | Cohort | Paths) -> Snapshots | Cohort | Paths:
     """Return the same data with one value that is not a number; already their container refuses it."""
+    if isinstance(data, Paths):
+        values = data.values.clone()
+        values[0, 0, 0] = float("nan")
+        return Paths(data.times, values, data.mask)
     if isinstance(data, Cohort):
         return Cohort({name: spoilt(member) for name, member in data.items()})
     samples = [x.clone() for x in data.samples]
@@ -108,6 +121,15 @@ CASES = {
             fresh=cohort(seed=9),
         )
         for encoder in ("kernel", "gcn", "one-hot")
+    },
+    **{
+        f"TrajectoryFlowMatching({name})": Case(
+            gendyn.TrajectoryFlowMatching,
+            {"sigma": sigma, "history": 2, "steps": 30, "hidden": (8,)},
+            data=series(),
+            fresh=series(seed=9),
+        )
+        for name, sigma in (("flow", 0.0), ("bridge", 0.5))
     },
     "FlowMatching(watched)": Case(
         gendyn.FlowMatching, {"steps": 30, "hidden": (8,), "validation_fraction": 0.2, "patience": 2}

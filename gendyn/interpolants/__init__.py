@@ -16,6 +16,7 @@ from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.presets import PRESETS, Preset, preset, preset_table
 from gendyn.interpolants.schedule import SCHEDULES, CustomSchedule, Schedule
 from gendyn.interpolants.stochastic_interpolant import StochasticInterpolant
+from gendyn.interpolants.trajectory_flow_matching import TrajectoryFlowMatching
 from gendyn.interpolants.velocity_field import VelocityField
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Preset",
     "Schedule",
     "StochasticInterpolant",
+    "TrajectoryFlowMatching",
     "VelocityField",
     "bridge_epsilon",
     "couple",

@@ -19,7 +19,7 @@ from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
 from gendyn.training import Estimator, Objective, fingerprint
 
-__all__ = ["PopulationModel"]
+__all__ = ["PopulationModel", "check_training"]
 
 _KEPT_CELLS = 5000
 """Cells of the first population that a model keeps."""
@@ -237,17 +237,7 @@ class PopulationModel(Estimator):
 
     def _check_training(self) -> None:
         """Raise a ValueError for the first hyper-parameter of the training that is out of range."""
-        for name in ("steps", "batch_size"):
-            if int(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive; got {self.lr}")
-        if not 0 <= self.validation_fraction <= 0.5:
-            raise ValueError(f"validation_fraction must lie in [0, 0.5]; got {self.validation_fraction}")
-        if self.patience is not None and self.validation_fraction == 0:
-            raise ValueError(
-                "patience needs validation_fraction above 0: without held-out cells there is nothing to watch"
-            )
+        check_training(self)
 
     def _split(self, scaled: Snapshots, seed: int) -> tuple[Snapshots, Snapshots | None]:
         """Divide the cells of every time into those that train and those that watch."""
@@ -320,3 +310,16 @@ class PopulationModel(Estimator):
         generator = torch_generator(seed, "start")
         rounds = [torch.randperm(len(points), generator=generator) for _ in range(-(-n // len(points)))]
         return points[torch.cat(rounds)[:n].to(points.device)]
+
+
+def check_training(model: Any) -> None:
+    """Raise a ValueError for the first hyper-parameter of a model's training that is out of range."""
+    for name in ("steps", "batch_size"):
+        if int(getattr(model, name)) < 1:
+            raise ValueError(f"{name} must be at least 1; got {getattr(model, name)}")
+    if not model.lr > 0:
+        raise ValueError(f"lr must be positive; got {model.lr}")
+    if not 0 <= model.validation_fraction <= 0.5:
+        raise ValueError(f"validation_fraction must lie in [0, 0.5]; got {model.validation_fraction}")
+    if model.patience is not None and model.validation_fraction == 0:
+        raise ValueError("patience needs validation_fraction above 0: without held-out cells there is nothing to watch")

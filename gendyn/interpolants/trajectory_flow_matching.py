@@ -1,0 +1,486 @@
+r"""Flow matching along observed trajectories: irregular series in, forecasts and new series out.
+
+Here rows of different times belong together, so nothing has to be coupled: each gap between two observations of one
+series is a pair, and what was seen before is known. One network predicts the next observation from anywhere on the
+bridge to it,
+
+.. math:: \hat x_\theta(\lambda, x_\lambda, h) \approx E[x_{k+1} \mid x_\lambda, h],
+
+and the process of :mod:`gendyn.interpolants.trajectory_process` crosses one gap after the other, with what it has made
+added to what is known (Zhang, Pu, Kawamura, Loza, Bengio, Shung and Tong 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gendyn.data import Paths, Scaling
+from gendyn.interpolants.condition import ConditionEncoder
+from gendyn.interpolants.observed_series import Known, ObservedSeries, check_series
+from gendyn.interpolants.population_model import check_training
+from gendyn.interpolants.trajectory_objective import TrajectoryObjective
+from gendyn.interpolants.trajectory_process import GapProcess
+from gendyn.nn import VelocityNetwork
+from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.sampling import sample
+from gendyn.training import Estimator, fingerprint
+
+__all__ = ["TrajectoryFlowMatching"]
+
+_KEPT_STARTS = 5000
+"""First observations that a model keeps."""
+
+
+class TrajectoryFlowMatching(Estimator):
+    r"""Learn how series go on, from series observed at any times.
+
+    Parameters
+    ----------
+    sigma
+        Diffusion of the bridge over a gap, in scaled positions per root of the median gap; the full coefficient,
+        :math:`\sigma^2 = 2\epsilon`. With zero every gap ends at the expected next observation, which is enough for
+        series without noise. Above zero the next observation is drawn from its law given what is known; best about as
+        large as what one step adds that could not be foreseen.
+    history
+        How many of the latest observations are known, the one at the start of the gap being the first. Zero: the
+        position alone, which does for series without noise.
+    clock
+        Whether time itself is known; without it the dynamics are the same at all times, and series may be continued
+        past the trained times.
+    labels
+        Whether the label of a path is known.
+    hidden, activation, scale, steps, batch_size, lr, weight_decay, clip, ema
+        As for :class:`gendyn.FlowMatching`; ``batch_size`` counts gaps.
+    validation_fraction, patience
+        As for :class:`gendyn.FlowMatching`; whole series are kept out.
+
+    Attributes
+    ----------
+    process_ : GapProcess
+        The process of one gap, of median length with nothing known; ``process_.given(...)`` that of another.
+    times_ : Tensor
+        Times of the series with most observations, at which :meth:`sample` looks by default.
+    initial_ : Tensor
+        At most 5000 first observations, from which :meth:`sample` starts by default.
+    names_ : tuple of str or None
+        Names of the features.
+
+    Notes
+    -----
+    Features that are hidden keep their last value in what the network sees, which is told so; they have no part in the
+    loss, so that a missing value is never learned.
+
+    References
+    ----------
+    Zhang, Pu, Kawamura, Loza, Bengio, Shung, Tong. Trajectory flow matching with applications to clinical time series
+    modeling. NeurIPS 2024.
+
+    Examples
+    --------
+    >>> x = torch.rand(200, 1, generator=torch.Generator().manual_seed(0)) + 0.5
+    >>> decay = Paths([0.0, 1.0, 2.0, 3.0], torch.stack([x * 0.5**k for k in range(4)], dim=1))
+    >>> model = TrajectoryFlowMatching(clock=False, steps=400, hidden=(32, 32)).fit(decay, progress=False)
+    >>> ends = model.sample(torch.tensor([[1.0]]), [0.0, 1.0, 2.0]).values[0, :, 0]
+    >>> bool((ends - torch.tensor([1.0, 0.5, 0.25])).abs().max() < 0.1)
+    True
+    """
+
+    process_: GapProcess
+    times_: Tensor
+    initial_: Tensor
+    names_: tuple[str, ...] | None
+
+    def __init__(
+        self,
+        sigma: float = 0.0,
+        *,
+        history: int = 1,
+        clock: bool = True,
+        labels: bool = False,
+        hidden: Sequence[int] = (128, 128, 128),
+        activation: str = "silu",
+        scale: Literal["global", "whiten", "none"] = "global",
+        steps: int = 4000,
+        batch_size: int = 512,
+        lr: float = 2e-3,
+        weight_decay: float = 0.0,
+        clip: float | None = 1.0,
+        ema: float | None = 0.999,
+        validation_fraction: float = 0.0,
+        patience: int | None = None,
+    ) -> None:
+        self.sigma = sigma
+        self.history = history
+        self.clock = clock
+        self.labels = labels
+        self.hidden = hidden
+        self.activation = activation
+        self.scale = scale
+        self.steps = steps
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.ema = ema
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+
+    def fit(
+        self,
+        data: Paths,
+        *,
+        seed: Seed = 0,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Learn from series with shared times or times of their own, whole or with holes.
+
+        Parameters
+        ----------
+        data
+            The series, of which at least one was observed twice.
+        seed, progress, checkpoint, resume, device
+            As for :meth:`gendyn.FlowMatching.fit`.
+
+        Raises
+        ------
+        TypeError
+            If ``data`` are not :class:`~gendyn.Paths` of real values.
+        ValueError
+            If no series was observed twice, times fall, labels are missing, or a hyper-parameter is out of range.
+        TrainingDiverged
+            If the loss stops being finite.
+        """
+        if not self.sigma >= 0:
+            raise ValueError(f"sigma must be zero or positive; got {self.sigma}")
+        if self.history < 0:
+            raise ValueError(f"history must be zero or a number of observations; got {self.history}")
+        check_training(self)
+        check_series(data)
+        data = data if device is None else data.to(device=device)
+        root = as_seed(seed)
+        series = ObservedSeries(data, scale=self.scale)
+        codes = self._encode_labels(data)
+        rows = torch.arange(len(data), device=data.device)
+        watching = rows[:0]
+        if self.validation_fraction > 0:
+            order = torch.randperm(len(data), generator=torch_generator(root, "split")).to(data.device)
+            count = max(1, round(self.validation_fraction * len(data)))
+            watching, rows = order[:count], order[count:]
+        training, held_out = series.select(rows), series.select(watching)
+        if len(training.gaps) == 0 or (len(watching) and len(held_out.gaps) == 0):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {len(data)} series leaves no gap to learn from or "
+                "to watch; set it to zero or give more series"
+            )
+        network = self._network(data.dim, 0 if codes is None else codes.shape[1], derive_seed(root, "network"))
+        network = network.to(device=data.device, dtype=data.dtype)
+        objective = TrajectoryObjective(
+            network,
+            training,
+            validation=held_out if len(watching) else None,
+            training_labels=None if codes is None else codes[rows],
+            validation_labels=None if codes is None else codes[watching],
+            history=self.history,
+            clock=self.clock,
+            sigma=self.sigma,
+            batch_size=self.batch_size,
+        )
+        parts = [series.values, series.seen, series.times, series.counts, *([] if codes is None else [codes])]
+        identity = fingerprint(*parts, model=type(self).__name__, seed=root, **self.get_params())
+        self._keep(data, series, codes, root)
+        self.process_ = self._empty_process(network, series.scaling)
+        self.seed_ = root
+        return self._learn(objective, identity, progress=progress, checkpoint=checkpoint, resume=resume)
+
+    def sample(
+        self,
+        x0: Tensor | Paths | None = None,
+        times: Tensor | Sequence[float] | None = None,
+        *,
+        n: int | None = None,
+        label: Any = None,
+        seed: Seed = 0,
+        solver: str | None = None,
+        step: float | None = None,
+        extrapolate: bool = False,
+        progress: bool = False,
+        **options: Any,
+    ) -> Paths:
+        """Make series, or continue given ones, gap by gap at the asked times.
+
+        Parameters
+        ----------
+        x0
+            Where series start: points ``(B, d)`` at ``times[0]``; or observed series, which go on from their last
+            observation with all that is known of them. By default first observations of the trained series.
+        times
+            Increasing times ``(T,)``, the first of which belongs to points, and comes after all observations of
+            series. By default the times of the longest trained series.
+        n
+            Number of series; by default as many as there are starts.
+        label
+            One label for all, or one for each start, of a model with ``labels``; by default those of the given or kept
+            series.
+        seed
+            Seed of the noise and of the starts.
+        solver, step
+            Passed to :func:`gendyn.sample` for every gap, whose local time runs from 0 to 1; by default ``"euler"`` or
+            ``"euler_maruyama"`` and a fiftieth.
+        extrapolate
+            Allow times outside the trained range, of a model with ``clock``.
+        progress
+            Show a progress bar for each gap.
+        **options
+            Further options of :func:`gendyn.sample` for every gap, such as ``dtype``.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If times are out of the trained range or do not follow the observations, shapes do not fit, or a label is
+            missing or was not seen.
+        """
+        self._check_fitted()
+        root = as_seed(seed)
+        if {"chunk", "to", "n_jobs"} & set(options):
+            raise ValueError("series with a past of their own run at once; leave out chunk, to and n_jobs")
+        grid = self.times_ if times is None else torch.as_tensor(times, dtype=torch.float64).reshape(-1).cpu()
+        if len(grid) == 0 or bool((grid.diff() <= 0).any()):
+            raise ValueError(f"times must increase strictly and hold at least one time; got {grid.tolist()}")
+        known, codes = self._start(x0, grid, label)
+        if n is not None:
+            if n < 1:
+                raise ValueError(f"n must be at least 1; got {n}")
+            rows = _rows(len(known.values), n, root).to(known.values.device)
+            known = Known(*(v[rows] for v in (known.values, known.seen, known.times, known.there)))
+            codes = codes[rows] if codes is not None and codes.ndim == 2 else codes
+        self._check_range(grid, extrapolate)
+        scaled_grid = ((grid - self._origin) / self._unit).to(known.times)
+        going_on = isinstance(x0, Paths)
+        made = [] if going_on else [known.values[:, 0]]
+        info: Mapping[str, Any] = {}
+        for k, time in enumerate(scaled_grid):
+            if k == 0 and not going_on:
+                continue
+            gap = time - known.times[:, 0]
+            if not bool((gap > 0).all()):
+                raise ValueError(
+                    f"times must come after the last observation of every series; {float(grid[k]):g} does not"
+                )
+            context = known.context(gap, history=self.history, clock=self.clock, label=codes)
+            process = self.process_.given(context, gap)
+            start = known.values[:, 0] * process.scale + process.shift
+            run = sample(
+                process,
+                start,
+                [0.0, 1.0],
+                solver=solver or ("euler_maruyama" if self.sigma > 0 else "euler"),
+                step=step,
+                seed=derive_seed(root, "gap", k),
+                progress=progress,
+                save="final",
+                **options,
+            )
+            made.append((run.values[:, -1].to(start) - process.shift) / process.scale)
+            known, info = known.then(made[-1], time.expand(len(start))), run.info
+        values = torch.stack(made, dim=1) * self.process_.scale + self.process_.shift
+        return Paths(grid, values, names=self.names_, info=info)
+
+    def predict(self, data: Paths) -> Paths:
+        """Return the expected value of every observation but the first of a series, given those before it.
+
+        Parameters
+        ----------
+        data
+            Observed series.
+
+        Returns
+        -------
+        Paths
+            Shaped as the observed rows of ``data`` pushed together, with the mask true where there is a prediction.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If no series was observed twice, or features or labels do not fit.
+        """
+        series, predicted, path, row = self._one_step(data)
+        values = torch.zeros_like(series.values)
+        mask = torch.zeros_like(series.seen)
+        values[path, row + 1], mask[path, row + 1] = predicted, True
+        times = (series.times * series.unit + series.origin).cpu()
+        last = times.gather(1, (series.counts - 1).clamp_min(0).cpu()[:, None])
+        times = torch.where(torch.arange(times.shape[1]) < series.counts.cpu()[:, None], times, last)
+        return Paths(times, values, mask, series.counts.clamp_min(1), data.labels, self.names_)
+
+    def score(self, data: Paths) -> float:
+        """Return minus the root mean square error of the next observation, in units of the scaled data.
+
+        Each observation is predicted by its mean given those before it; hidden entries are left out. Higher is better;
+        what cannot be foreseen stays.
+
+        Parameters
+        ----------
+        data
+            Series, of which at least one was observed twice.
+        """
+        series, predicted, path, row = self._one_step(data)
+        seen = series.seen[path, row + 1]
+        error = (predicted - self.process_.shift) / self.process_.scale - series.values[path, row + 1]
+        return -float((error.square() * seen).sum().div(seen.sum()).sqrt())
+
+    def _one_step(self, data: Paths) -> tuple[ObservedSeries, Tensor, Tensor, Tensor]:
+        """Return the observed series, and the mean of the next observation at path and row of every gap."""
+        self._check_fitted()
+        series = self._observed(data)
+        path, row = series.gaps.T
+        if len(path) == 0:
+            raise ValueError("no series was observed at two times; there is nothing to predict")
+        codes = self._labels_of(data, None)
+        gap = series.times[path, row + 1] - series.times[path, row]
+        label = None if codes is None else codes[path]
+        context = series.known(path, row, self.history).context(
+            gap, history=self.history, clock=self.clock, label=label
+        )
+        start = series.values[path, row] * self.process_.scale + self.process_.shift
+        with torch.no_grad():
+            return (
+                series,
+                self.process_.given(context, gap).target(torch.zeros((), dtype=start.dtype), start),
+                path,
+                row,
+            )
+
+    def _observed(self, data: Paths) -> ObservedSeries:
+        """Return series in the units of the fit."""
+        check_series(data)
+        process = self.process_
+        if data.dim != process.dim:
+            raise ValueError(f"the model was fitted on {process.dim} features; the data have {data.dim}")
+        data = data.to(device=process.shift.device, dtype=process.shift.dtype)
+        return ObservedSeries(data, Scaling(process.shift, process.scale), unit=self._unit, origin=self._origin)
+
+    def _start(self, x0: Tensor | Paths | None, grid: Tensor, label: Any) -> tuple[Known, Tensor | None]:
+        """Return what is known where series start, and their encoded labels."""
+        process = self.process_
+        if isinstance(x0, Paths):
+            series = self._observed(x0)
+            if not bool((series.counts > 0).all()):
+                raise ValueError("every series that is to go on needs at least one observation")
+            path = torch.arange(len(x0), device=process.shift.device)
+            return series.known(path, series.counts - 1, self.history), self._labels_of(x0, label)
+        points = self.initial_ if x0 is None else torch.as_tensor(x0).to(process.shift)
+        if points.ndim != 2 or points.shape[1] != process.dim:
+            raise ValueError(f"x0 must have shape (B, {process.dim}); got {tuple(points.shape)}")
+        z = ((points - process.shift) / process.scale)[:, None].expand(-1, max(self.history, 1), -1)
+        first = (float(grid[0]) - self._origin) / self._unit
+        times = torch.full(z.shape[:2], first, dtype=torch.float64, device=z.device)
+        there = torch.zeros_like(times, dtype=torch.bool)
+        there[:, 0] = True
+        known = Known(z, torch.ones_like(z, dtype=torch.bool), times, there)
+        if self._encoder is None:
+            return known, self._labels_of(None, label)
+        if label is None and x0 is None:
+            return known, self._initial_codes
+        if label is None:
+            raise ValueError(f"this model knows labels; give label= one of {', '.join(self._encoder.categories or ())}")
+        return known, self._encoder(label, rows=len(points)).to(points)
+
+    def _labels_of(self, data: Paths | None, label: Any) -> Tensor | None:
+        """Return encoded labels of given series."""
+        if self._encoder is None:
+            if label is not None:
+                raise ValueError("this model knows no labels: fit it with labels=True")
+            return None
+        if label is None and (data is None or data.labels is None):
+            raise ValueError("this model knows labels; the series have none: give them labels")
+        rows = 1 if data is None else len(data)
+        given = data.labels.astype(str).tolist() if label is None and data is not None else label  # type: ignore[union-attr]
+        return self._encoder(given, rows=rows).to(self.process_.shift)
+
+    def _encode_labels(self, data: Paths) -> Tensor | None:
+        """Read the labels of the training series."""
+        self._encoder: ConditionEncoder | None = None
+        if not self.labels:
+            return None
+        if data.labels is None:
+            raise ValueError("labels=True needs paths with labels; these have none")
+        column = pd.Series(data.labels.astype(str))
+        self._encoder = ConditionEncoder.of("label", column)
+        return self._encoder(column.tolist(), rows=len(data)).to(data.values)
+
+    def _keep(self, data: Paths, series: ObservedSeries, codes: Tensor | None, seed: int) -> None:
+        """Keep starts and times, so that the model can sample by itself."""
+        begun = torch.nonzero(series.counts > 0).flatten()
+        order = torch.randperm(len(begun), generator=torch_generator(seed, "initial"))[:_KEPT_STARTS]
+        rows = begun[order.to(begun.device)] if len(begun) > _KEPT_STARTS else begun
+        self.initial_ = series.scaling.inverse(series.values[rows, 0])
+        self._initial_codes = None if codes is None else codes[rows]
+        longest = int(series.counts.argmax())
+        self._unit, self._origin = series.unit, series.origin
+        self._end = float(series.times[series.seen.any(-1)].max()) * series.unit + series.origin
+        self.times_ = (series.times[longest, : int(series.counts[longest])] * series.unit + series.origin).cpu()
+        self.names_ = data.names
+
+    def _check_range(self, grid: Tensor, extrapolate: bool) -> None:
+        """Refuse times outside the trained range, where the model knows the time."""
+        if not self.clock or extrapolate:
+            return
+        slack = 1e-9 * (self._end - self._origin)
+        outside = [t for t in grid.tolist() if not self._origin - slack <= t <= self._end + slack]
+        if outside:
+            raise ValueError(
+                f"time {outside[0]:g} lies outside the trained range [{self._origin:g}, {self._end:g}]; pass "
+                "extrapolate=True to go there all the same, or fit with clock=False"
+            )
+
+    def _network(self, dim: int, label_width: int, seed: int) -> VelocityNetwork:
+        width = self.history * (2 * dim + 1) + 1 + int(self.clock) + label_width
+        return VelocityNetwork(dim, tuple(self.hidden), self.activation, condition_dim=width, seed=seed)
+
+    def _empty_process(self, network: VelocityNetwork, scaling: Scaling) -> GapProcess:
+        context = scaling.shift.new_zeros(network.input.condition_dim)
+        return GapProcess(network, scaling, self.sigma, context, scaling.shift.new_ones(()))
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"network.{name}": value for name, value in self.process_.network.state_dict().items()}
+        tensors |= {"times": self.times_, "shift": self.process_.shift, "scale": self.process_.scale}
+        tensors["initial"] = self.initial_
+        if self._initial_codes is not None:
+            tensors["initial_codes"] = self._initial_codes
+        encoder = None if self._encoder is None else self._encoder.to_dict()
+        numbers = {"unit": self._unit, "origin": self._origin, "end": self._end}
+        return tensors, {"names": self.names_, "label": encoder, **numbers}
+
+    def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
+        stored = extra["label"]
+        self._encoder = None if stored is None else ConditionEncoder.from_dict(stored)
+        scaling = Scaling(tensors["shift"], tensors["scale"])
+        network = self._network(len(scaling.shift), 0 if self._encoder is None else self._encoder.width, 0)
+        network.to(dtype=tensors["initial"].dtype, device=tensors["initial"].device)
+        prefix = "network."
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        network.eval().requires_grad_(False)
+        self.process_ = self._empty_process(network, scaling)
+        self.times_, self.initial_ = tensors["times"].cpu(), tensors["initial"]
+        self._initial_codes = tensors.get("initial_codes")
+        self._unit, self._origin, self._end = (float(extra[k]) for k in ("unit", "origin", "end"))
+        self.names_ = None if extra["names"] is None else tuple(extra["names"])
+
+
+def _rows(count: int, n: int, seed: int) -> Tensor:
+    """Draw ``n`` of ``count`` rows, every one before any twice."""
+    generator = torch_generator(seed, "start")
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-n // count))])[:n]
