@@ -6,9 +6,10 @@ at Scott's bandwidths :math:`h = \hat\sigma n^{-1/5}`,
 .. math:: \mathrm{KL}(\text{real} \,\Vert\, \text{generated}) = \int \hat p \log \frac{\hat p}{\hat q}
 
 by the trapezoid rule on 1000 points over the pooled range and three bandwidths beyond, densities being held above
-:math:`10^{-12}`. Smoothing brings the two closer, which lowers the value a little; tails that the generated sample does
-not reach raise it. A constant sample has no density: a real one is left out, a generated one is a spike, which costs it
-dearly.
+:math:`10^{-12}` over the range of the real points. Where generated points reach so far that this grid would pass over
+the real density, it covers the real points alone. Smoothing brings the two closer, which lowers the value a little;
+tails that the generated sample does not reach raise it. A constant sample has no density: a real one is left out, a
+generated one is a spike, which costs it dearly.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ __all__ = ["kde_kl", "marginal_kde_kl"]
 
 _GRID = 1000
 _FLOOR = 1e-12
+"""Least density, in units of the range of the real points."""
+
+_COARSE = 0.5
+"""Steps of the grid, in bandwidths of the real density, beyond which it would not be resolved."""
 
 
 def kde_kl(
@@ -177,6 +182,10 @@ def _table(x: PathSet, y: PathSet) -> Array:
 def _divergences(x: Array, y: Array, a: Array | None = None, b: Array | None = None) -> Array:
     """Return the divergence of each column of ``(n, c)`` and ``(m, c)``, NaN where the first is constant."""
     a, b = (np.full(len(side), 1 / len(side)) if w is None else w for side, w in ((x, a), (y, b)))
+    # In units of the first, so that the floor of the densities means the same whatever the units of the data.
+    unit = np.ptp(x, axis=0)
+    shift, unit = x.min(axis=0), np.where(unit > 0, unit, 1.0)
+    x, y = (x - shift) / unit, (y - shift) / unit
     widths = [_scott(side, w) for side, w in ((x, a), (y, b))]
     reach = 3 * np.maximum(*widths)
     low = np.minimum(x.min(axis=0), y.min(axis=0)) - reach
@@ -187,7 +196,28 @@ def _divergences(x: Array, y: Array, a: Array | None = None, b: Array | None = N
         np.maximum(_density(side, w, width, low, step), _FLOOR)
         for side, w, width in ((x, a, widths[0]), (y, b, widths[1]))
     )
-    return np.where(defined, trapezoid(p * np.log(p / q), axis=1) * step, np.nan)
+    found = np.where(defined, trapezoid(p * np.log(p / q), axis=1) * step, np.nan)
+    # Where generated points reach so far that the grid passes over the real density, it covers the real points alone.
+    for k in np.flatnonzero(defined & (step > _COARSE * widths[0])):
+        found[k] = _on_real_grid((x[:, k], y[:, k]), (a, b), (widths[0][k], widths[1][k]))
+    return found
+
+
+def _on_real_grid(points: tuple[Array, Array], weights: tuple[Array, Array], widths: tuple[float, float]) -> float:
+    """Return the divergence of one column on a grid of the real points, its kernels summed one by one."""
+    real, reach = points[0], 3 * widths[0]
+    grid = np.linspace(real.min() - reach, real.max() + reach, _GRID)
+    step = grid[1] - grid[0]
+    densities = []
+    for values, w, width in zip(points, weights, widths, strict=True):
+        h = max(width, _COARSE * step)
+        total = np.zeros(_GRID)
+        for part in range(0, len(values), _GRID):
+            rows = slice(part, part + _GRID)
+            total += w[rows] @ np.exp(-0.5 * ((values[rows, None] - grid) / h) ** 2)
+        densities.append(np.maximum(total / (h * np.sqrt(2 * np.pi)), _FLOOR))
+    p, q = densities
+    return float(trapezoid(p * np.log(p / q)) * step)
 
 
 def _scott(x: Array, w: Array) -> Array:

@@ -45,6 +45,9 @@ Source = Paths | Tensor | Array
 OnNan = Literal["raise", "count"]
 
 _CELLS = 50
+_EXACT = 10_000
+"""Pairs of values up to which the law of a Kolmogorov-Smirnov statistic is computed exactly."""
+
 _BLOCK = 4_000_000
 
 
@@ -254,11 +257,17 @@ def marginal_ks(
 
     one, two = _door("marginal KS", real, generated, on_nan)
     u, v = at_times(one), at_times(two)
-    statistics = ks_statistics(u, v)
     n, m = (~np.isnan(u)).sum(0), (~np.isnan(v)).sum(0)
-    seen = ~np.isnan(statistics)
-    sizes = np.maximum(np.round(n[seen] * m[seen] / (n[seen] + m[seen])), 1)
-    p = stats.kstwo.sf(statistics[seen], sizes)
+    seen = (n > 0) & (m > 0)
+    if not seen.any():
+        raise ValueError("marginal KS found no time and channel that was observed in both real and generated paths")
+    u, v, n, m = u[:, seen], v[:, seen], n[seen], m[seen]
+    statistics = ks_statistics(u, v)
+    p = stats.kstwo.sf(statistics, np.maximum(np.round(n * m / (n + m)), 1))
+    for k in np.flatnonzero(n * m <= _EXACT):
+        # The limit law gives zero where three paths lie apart from three others.
+        first, second = (side[~np.isnan(side[:, k]), k] for side in (u, v))
+        p[k] = stats.ks_2samp(first, second, method="exact").pvalue
     return measure(
         "marginal KS",
         lambda x, y: float(np.nanmean(ks_statistics(at_times(x), at_times(y)))),
@@ -270,7 +279,7 @@ def marginal_ks(
         extra={
             "rejected": float((p < 0.05).mean()),
             "marginals": len(p),
-            "largest": float(statistics[seen].max()),
+            "largest": float(statistics.max()),
             "assumes": "independent paths; for overlapping windows of one series the p-values are too small",
             "broken": two.dropped,
         },
@@ -297,7 +306,9 @@ def ks_statistics(real: Array, generated: Array) -> Array:
 
 
 def autocorrelation(paths: PathSet) -> Array:
-    """Return the pooled autocorrelation function ``(T, d)`` at lags 0, 1, ..., T - 1; zero where no pair was observed.
+    """Return the pooled autocorrelation function ``(T, d)`` at lags 0, 1, ..., T - 1.
+
+    It is zero where no pair was observed, and at all lags of a channel that does not vary.
 
     Examples
     --------
@@ -317,7 +328,8 @@ def autocorrelation(paths: PathSet) -> Array:
     sums, pairs = fft.irfft(powers, length, axis=1)[:, : paths.n_times]
     pairs = pairs.round()
     means = np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0)
-    return np.asarray(means / means[0])
+    # A channel that stands still is given no correlation at any lag.
+    return np.asarray(np.divide(means, means[0], out=np.zeros_like(means), where=means[0] > 0))
 
 
 def _door(
@@ -345,7 +357,12 @@ def _compare(
 ) -> MetricResult:
     one, two = _door(metric, real, generated, on_nan, times, channels)
     notes = {"broken": two.dropped} | (extra or {})
-    return measure(metric, value_of, one, two, seed=seed, n_bootstrap=n_bootstrap, extra=notes)
+    result = measure(metric, value_of, one, two, seed=seed, n_bootstrap=n_bootstrap, extra=notes)
+    if np.isnan(result.value):
+        raise ValueError(
+            f"{metric} found no time and channel at which real paths vary and generated ones were observed too"
+        )
+    return result
 
 
 def _marginal(real: PathSet, generated: PathSet) -> float:
@@ -357,7 +374,7 @@ def _marginal(real: PathSet, generated: PathSet) -> float:
     # Where all real paths have one value there is no range to divide.
     x, y, low, high = x[:, spread], y[:, spread], low[spread], high[spread]
     if not len(low):
-        return 0.0
+        return float("nan")
     return float(np.abs(_densities(x, low, high) - _densities(y, low, high)).mean())
 
 

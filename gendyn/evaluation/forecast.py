@@ -23,7 +23,7 @@ from torch import Tensor
 from gendyn.data import Paths
 from gendyn.data.checks import as_tensor
 from gendyn.evaluation.path_set import PathSet, Scale, path_sets, rescale
-from gendyn.evaluation.points import Array
+from gendyn.evaluation.points import Array, broken, what_is_broken
 
 __all__ = ["Block", "Forecasts", "Members", "forecasts"]
 
@@ -154,14 +154,15 @@ def forecasts(
     finite = np.empty(n, dtype=bool)
     for start in range(0, n, step := max(1, _BLOCK // members[0].size)):
         part = slice(start, start + step)
-        bad = ~np.isfinite(members[part]) & outcome.observed[part, None]
+        bad = broken(members[part]) & outcome.observed[part, None]
         finite[part] = ~bad.any(axis=(1, 2, 3))
     if finite.all():
         return Forecasts(outcome, members)
     if on_nan == "raise" or not finite.any():
         raise ValueError(
-            f"members must be finite where their outcome was observed; got NaN or infinity in {int((~finite).sum())} "
-            f"of {n} forecasts: count them with on_nan='count'"
+            "members must be finite where their outcome was observed; got "
+            f"{what_is_broken(np.where(outcome.observed[:, None], members, 0))} in {int((~finite).sum())} of {n} "
+            "forecasts: count them with on_nan='count'"
         )
     return Forecasts(outcome.take(np.flatnonzero(finite)), members[finite], int((~finite).sum()))
 

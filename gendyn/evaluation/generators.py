@@ -151,7 +151,8 @@ class LocalGaussianMixture(PathGenerator):
         scaled = values / np.where(deviation > 0, deviation, 1.0)
         features = np.concatenate([scaled.reshape(n, -1), 2 * np.diff(scaled, axis=1).reshape(n, -1)], axis=1)
         count = max(1, min(self.n_clusters, n // 10))
-        _, labels = kmeans2(features, count, iter=25, minit="++", missing="warn", seed=rng)
+        with np.errstate(invalid="ignore"):  # where all paths are equal, none is likelier to be a centre
+            _, labels = kmeans2(features, count, iter=25, minit="++", missing="warn", seed=rng)
         flat = values.reshape(n, -1)
         groups = [flat[labels == k] for k in np.unique(labels)]
         self._shape = values.shape[1:]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gendyn.evaluation.path_set import PathSet
 from gendyn.evaluation.points import Array
-from gendyn.evaluation.recurrent import Cell, Integers, Pools, RecurrentBank, columns, share_right
+from gendyn.evaluation.recurrent import Cell, Integers, Pools, RecurrentBank, columns, readable, share_right
 from gendyn.parallel import spread
 from gendyn.randomness import derive_seed, numpy_generator
 from gendyn.training import fit
@@ -126,7 +126,7 @@ class Evidence:
         """Return the inputs of networks ``(2 n, T, c)``: values and, where there are gaps, what was seen."""
         values = np.nan_to_num(self.values) if self.mask is not None else self.values
         channels = values if self.mask is None else np.concatenate([values, self.mask], axis=2)
-        return torch.from_numpy(channels.astype(np.float32))
+        return readable(channels)
 
     def features(self) -> Array:
         """Return the inputs of trees: values, differences, and moments of each path; NaN where not observed."""

@@ -196,10 +196,11 @@ def _bandwidths(given: tuple[float, ...] | None, real: Array, seed: Seed) -> tup
 
 def _gaussian(bandwidths: tuple[float, ...]) -> Kernel:
     def kernel(r: Array) -> Array:
-        squares = np.square(r, out=r)
-        total, part = np.zeros_like(squares), np.empty_like(squares)
+        total, part = np.zeros_like(r), np.empty_like(r)
         for s in bandwidths:
-            total += np.exp(np.multiply(squares, -0.5 / (s * s), out=part), out=part)
+            # Divided before it is squared: the square of a bandwidth may be no number.
+            np.square(np.divide(r, s, out=part), out=part)
+            total += np.exp(np.multiply(part, -0.5, out=part), out=part)
         return np.divide(total, len(bandwidths), out=total)
 
     return kernel

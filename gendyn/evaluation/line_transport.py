@@ -26,7 +26,18 @@ from gendyn.evaluation.path_set import PathSet, Scale, drop_constant, path_sets,
 from gendyn.evaluation.points import Array
 from gendyn.randomness import Seed
 
-__all__ = ["line_powers", "marginal_wasserstein"]
+__all__ = ["check_power", "line_powers", "marginal_wasserstein"]
+
+
+def check_power(p: int) -> None:
+    """Refuse an order that is not offered.
+
+    Examples
+    --------
+    >>> check_power(2)
+    """
+    if p not in (1, 2):
+        raise ValueError(f"p must be 1 or 2; got {p!r}")
 
 
 def line_powers(x: Array, y: Array, a: Array | None = None, b: Array | None = None, *, p: int) -> Array:
@@ -117,6 +128,7 @@ def marginal_wasserstein(
     >>> round(result.value, 6), result.extra["by_channel"]["x1"]
     (0.5, 0.0)
     """
+    check_power(p)
     one, two = path_sets(real, generated, metric=f"marginal W{p}", needs="shared", on_nan=on_nan)
     if scale is not None:
         one, two = drop_constant(one, two, f"marginal W{p}")

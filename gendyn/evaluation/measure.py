@@ -108,7 +108,8 @@ def measure(
     -------
     MetricResult
         ``extra["floor_size"]`` states the size of the halves: where a metric's bias falls with the size, value and
-        floor may be compared only with this in mind.
+        floor may be compared only with this in mind. Resamples on which the metric is not finite are left out and
+        counted in ``extra["bootstrap"]["undefined"]``; a floor that is not defined is ``None``.
 
     Examples
     --------
@@ -136,14 +137,22 @@ def measure(
             return value_of(real.resample(rng, m), generated.resample(rng, n))
 
         draws = np.array(spread(resampled, range(n_bootstrap)))
-        shrink = np.sqrt(min(m / len(real), n / len(generated)))
-        reach = float(1.96 * draws.std(ddof=1) * shrink)
-        low, high = value - reach, value + reach
         notes["bootstrap"] = {"resamples": n_bootstrap, "real": m, "generated": n}
+        defined = draws[np.isfinite(draws)]
+        if len(defined) < len(draws):
+            # Of few rows a resample may be constant, where many metrics have no meaning.
+            notes["bootstrap"]["undefined"] = len(draws) - len(defined)
+        if len(defined) > 1 and np.isfinite(value):
+            shrink = np.sqrt(min(m / len(real), n / len(generated)))
+            reach = float(1.96 * defined.std(ddof=1) * shrink)
+            low, high = value - reach, value + reach
     seconds = time.perf_counter() - began
     return MetricResult(name, value, low, high, floor, len(real), len(generated), p_value, root, seconds, notes)
 
 
 def _floor(value_of: Callable[[Kind, Kind], float], real: Kind, root: int) -> Floor:
     halves = real.halves(numpy_generator(derive_seed(root, "floor")))
-    return (None, None) if halves is None else (value_of(*halves), len(halves[0]))
+    if halves is None:
+        return None, None
+    floor = value_of(*halves)
+    return None if np.isnan(floor) else floor, len(halves[0])

@@ -115,7 +115,11 @@ def memorisation(
         for _ in range(_RESAMPLES)
     ]
     low, high = (float(end) for end in np.quantile(ratios, [0.025, 0.975]))
-    diversity = _mean_distance(made, derive_seed(root, "generated")) / _mean_distance(held, derive_seed(root, "real"))
+    spread = _mean_distance(held, derive_seed(root, "real"))
+    # Of equal paths the expanded square leaves a rounding error.
+    if not spread > 1e-6 * usual:
+        raise ValueError("all held-out paths are equal, so there is no diversity to compare with; give other ones")
+    diversity = _mean_distance(made, derive_seed(root, "generated")) / spread
     extra: dict[str, Any] = {
         "copies": value < COPIES,
         "collapsed": diversity < COLLAPSED,
@@ -148,6 +152,12 @@ def nearest(paths: PathSet, others: PathSet, *, leave_out: bool = False) -> Arra
         if leave_out:
             square[np.arange(len(part)), part] = np.inf
         closest = square.argmin(1)
+        alone = np.flatnonzero(np.isinf(square[np.arange(len(part)), closest]))
+        if len(alone):
+            raise ValueError(
+                f"path {part[alone[0]]} shares no observed time and channel with any path that it could be near to: "
+                "leave it out, or compare sets that were observed together"
+            )
         # The expanded square loses digits where it matters most, at copies.
         gap = paths.values[part] - others.values[closest]
         result[part] = np.sqrt(np.nanmean(gap**2, axis=(1, 2)) * gap[0].size)
@@ -156,7 +166,9 @@ def nearest(paths: PathSet, others: PathSet, *, leave_out: bool = False) -> Arra
 
 def _square_distances(paths: PathSet, others: PathSet) -> Array:
     """Return squared distances ``(n, m)``; infinite where two paths have no value in common."""
-    x, y = (torch.from_numpy(np.nan_to_num(p.values).reshape(len(p), -1)) for p in (paths, others))
+    # About a common point, so that the expanded square keeps its digits far from the origin.
+    middle = np.nanmean(others.values, axis=(0, 1))
+    x, y = (torch.from_numpy(np.nan_to_num(p.values - middle).reshape(len(p), -1)) for p in (paths, others))
     if paths.mask is None and others.mask is None:
         return np.asarray(torch.cdist(x, y, compute_mode="use_mm_for_euclid_dist").square().numpy())
     u, v = (torch.from_numpy(p.observed.reshape(len(p), -1).astype(np.float64)) for p in (paths, others))

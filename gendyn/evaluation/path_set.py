@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gendyn.data import Paths
 from gendyn.data.checks import as_tensor
-from gendyn.evaluation.points import Array
+from gendyn.evaluation.points import Array, broken, what_is_broken
 
 __all__ = ["Needs", "PathSet", "Scale", "drop_constant", "on_scale_of", "path_sets", "rescale"]
 
@@ -307,19 +307,29 @@ def _path_set(source: Any, name: str, metric: str, on_nan: str) -> PathSet:
             mask = None
         times = source.times.cpu().numpy()
         names = source.names or tuple(f"x{i}" for i in range(source.dim))
-        return PathSet(values if mask is None else np.where(mask, values, np.nan), times, mask, tuple(names))
+        values = values if mask is None else np.where(mask, values, np.nan)
+        kept = _whole(np.where(np.isnan(values), 0.0, values), name, on_nan)
+        found = PathSet(values, times, mask, tuple(names))
+        return found if kept.all() else replace(found.take(kept), dropped=int((~kept).sum()))
     tensor = source.detach() if isinstance(source, Tensor) else as_tensor(source, f"{name} paths")
     values = tensor.cpu().numpy().astype(np.float64)
     values = values[:, :, None] if values.ndim == 2 else values
     if values.ndim != 3 or 0 in values.shape:
         raise ValueError(f"{metric} needs {name} paths (n, T, d) with at least one of each; got {values.shape}")
-    finite = np.isfinite(values).all((1, 2))
-    dropped = int((~finite).sum())
+    kept = _whole(values, name, on_nan)
+    names = tuple(f"x{i}" for i in range(values.shape[2]))
+    times = np.arange(values.shape[1], dtype=np.float64)
+    return PathSet(values[kept], times, None, names, int((~kept).sum()))
+
+
+def _whole(values: Array, name: str, on_nan: str) -> Bools:
+    """Return which paths can be computed with, or say that one cannot."""
+    whole = ~broken(values).any((1, 2))
+    dropped = int((~whole).sum())
     if dropped and (on_nan == "raise" or dropped == len(values)):
         raise ValueError(
-            f"{name} paths must be finite; got NaN or infinity in {dropped} of {len(values)} paths: "
+            f"{name} paths must be finite; got {what_is_broken(values)} in {dropped} of {len(values)} paths: "
             "give what was not observed as the mask of gendyn.Paths"
             + (", or count broken paths with on_nan='count'" if name == "generated" else "")
         )
-    names = tuple(f"x{i}" for i in range(values.shape[2]))
-    return PathSet(values[finite], np.arange(values.shape[1], dtype=np.float64), None, names, dropped)
+    return np.asarray(whole)

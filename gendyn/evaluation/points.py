@@ -10,9 +10,12 @@ from torch import Tensor
 
 from gendyn.data.checks import as_tensor
 
-__all__ = ["Array", "Points", "points"]
+__all__ = ["LARGEST", "Array", "Points", "broken", "points", "what_is_broken"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+
+LARGEST = 1e150
+"""Values beyond this have squares, or sums of squares, that no float64 holds."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,37 @@ def points(
     return Points(x, a), Points(y, b)
 
 
+def broken(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which values no metric can compute with: NaN, infinity, and what is larger than ``LARGEST``.
+
+    Examples
+    --------
+    >>> broken(np.array([1.0, np.nan, -np.inf, 1e200])).tolist()
+    [False, True, True, True]
+    """
+    return np.asarray(~(np.abs(values) <= np.float64(LARGEST)))
+
+
+def what_is_broken(values: np.ndarray[Any, Any]) -> str:
+    """Return the words for what :func:`broken` found.
+
+    Examples
+    --------
+    >>> what_is_broken(np.array([1.0, np.nan])), what_is_broken(np.array([1.0, 1e200]))
+    ('NaN or infinity', 'values beyond 1e+150, whose squares overflow,')
+    """
+    return "NaN or infinity" if not np.isfinite(values).all() else f"values beyond {LARGEST:g}, whose squares overflow,"
+
+
 def _matrix(sample: Any, name: str) -> Array:
     tensor = sample.detach() if isinstance(sample, Tensor) else as_tensor(sample, name)
     array = tensor.cpu().numpy().astype(np.float64)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have shape (n, d) with at least one row; got {array.shape}")
-    bad = ~np.isfinite(array).all(1)
+    bad = broken(array).any(1)
     if bad.any():
-        raise ValueError(f"{name} must be finite; got NaN or infinity in {bad.sum()} of {len(array)} rows")
+        raise ValueError(f"{name} must be finite; got {what_is_broken(array)} in {bad.sum()} of {len(array)} rows")
     return array
 
 

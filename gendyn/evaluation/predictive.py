@@ -27,7 +27,7 @@ from gendyn.data import Paths
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.path_set import PathSet, on_scale_of, path_sets
 from gendyn.evaluation.points import Array
-from gendyn.evaluation.recurrent import Pools, RecurrentBank, columns
+from gendyn.evaluation.recurrent import Pools, RecurrentBank, columns, readable
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.training import fit
 
@@ -183,7 +183,7 @@ def _errors(
 
 
 def _rows(*sets: PathSet) -> Tensor:
-    return torch.from_numpy(np.concatenate([paths.values for paths in sets]).astype(np.float32))
+    return readable(np.concatenate([paths.values for paths in sets]))
 
 
 def _check_range(sets: dict[str, PathSet]) -> None:

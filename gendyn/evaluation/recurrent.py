@@ -35,11 +35,24 @@ from torch.nn.utils.rnn import pad_sequence
 from gendyn.evaluation.points import Array
 from gendyn.randomness import Seed, torch_generator
 
-__all__ = ["Cell", "Integers", "Pools", "RecurrentBank", "columns", "gated_recurrent", "long_short_term", "share_right"]
+__all__ = [
+    "Cell",
+    "Integers",
+    "Pools",
+    "RecurrentBank",
+    "columns",
+    "gated_recurrent",
+    "long_short_term",
+    "readable",
+    "share_right",
+]
 
 Cell = Literal["gru", "lstm"]
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+_REACH = 1000.0
+"""Largest value that a network is shown; all real ones are about 1."""
 
 _COLUMNS = 4096
 """Paths at once, over all networks, where no gradient is wanted."""
@@ -182,6 +195,17 @@ def share_right(answer: Callable[[Tensor], Tensor], asked: Sequence[Integers]) -
     right = torch.cat([answer(part) for part in torch.split(numbers, max(1, _COLUMNS // len(asked)), dim=1)], dim=1)
     right = right & (torch.arange(right.shape[1]) < sizes[:, None])
     return np.asarray((right.sum(1, dtype=torch.float64) / sizes).numpy())
+
+
+def readable(values: Array) -> Tensor:
+    """Return scaled values as networks read them: in single precision, runaways held where its numbers end well.
+
+    Examples
+    --------
+    >>> readable(np.array([0.5, -1e60])).tolist()
+    [0.5, -1000.0]
+    """
+    return torch.from_numpy(np.clip(values, -_REACH, _REACH).astype(np.float32))
 
 
 def columns(rows: Tensor, numbers: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from gendyn.evaluation.measure import measure
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.path_set import PathSet, Scale, drop_constant, path_sets, rescale
 from gendyn.evaluation.permutation import permutation_test
-from gendyn.evaluation.points import Array
+from gendyn.evaluation.points import LARGEST, Array
 from gendyn.evaluation.polylines import polylines
 from gendyn.evaluation.pooled import discrepancy, pooled_rows
 from gendyn.evaluation.signature_kernels import signature_gram, unit_scale
@@ -137,7 +137,7 @@ def _gram(x: Tensor, y: Tensor, bandwidth: float | None, factor: float, refineme
     )
     gram = torch.cat([torch.cat([within_x, across], dim=1), torch.cat([across.T, within_y], dim=1)])
     # Beyond this its squares are no numbers; NaN fails the comparison too.
-    if not float(gram.abs().max()) < 1e150:
+    if not float(gram.abs().max()) < LARGEST:
         ratio = factor / unit_scale(y, bandwidth)
         raise ValueError(
             f"the signature kernel overflowed: generated paths vary {ratio:.3g} times as much as real ones; "

@@ -25,7 +25,7 @@ from gendyn.data import Paths
 from gendyn.evaluation.measure import measure
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.path_set import Scale, drop_constant, path_sets, rescale
-from gendyn.evaluation.points import Array
+from gendyn.evaluation.points import LARGEST, Array
 from gendyn.evaluation.polylines import polylines
 from gendyn.evaluation.pooled import pooled_rows
 from gendyn.randomness import Seed
@@ -151,7 +151,7 @@ def signature_distance(
     Raises
     ------
     ValueError
-        If the sets do not fit, or the signatures of all paths would take more than 2 GB.
+        If the sets do not fit, the signatures of all paths would take more than 2 GB, or they overflow.
 
     Examples
     --------
@@ -174,6 +174,11 @@ def signature_distance(
     features = np.concatenate(
         [signature(side, depth).numpy() for side in polylines(one, two, name, basepoint=basepoint)]
     )
+    if not float(np.abs(features).max()) < LARGEST:
+        raise ValueError(
+            f"signatures of depth {depth} overflowed: generated paths run so much farther than real ones that powers "
+            "of their variation are no numbers; lower the depth, or leave the runaways out"
+        )
     sides = pooled_rows(np.full(len(one), 1 / len(one)), np.full(len(two), 1 / len(two)))
     gap = (sides[0].shares - sides[1].shares) @ features
     ends = np.cumsum([(one.dim + 1) ** k for k in range(1, depth)])

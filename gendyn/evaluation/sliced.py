@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from gendyn.evaluation.line_transport import line_powers
+from gendyn.evaluation.line_transport import check_power, line_powers
 from gendyn.evaluation.measure import measure
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.points import Array, Points, points
@@ -43,6 +43,7 @@ def sliced_wasserstein_value(
     >>> round(sliced_wasserstein_value(np.zeros((5, 1)), np.ones((5, 1))), 6)
     1.0
     """
+    check_power(p)
     x, y = points(real, generated, weights_real, weights_generated)
     return _mean(x, y, p, _directions(n_directions, x.values.shape[1], seed))
 
@@ -93,6 +94,7 @@ def sliced_wasserstein(
     >>> sliced_wasserstein(x, x).value
     0.0
     """
+    check_power(p)
     x, y = points(real, generated, weights_real, weights_generated)
     directions = _directions(n_directions, x.values.shape[1], seed)
     powers = _powers(x, y, p, directions)
@@ -136,6 +138,7 @@ def max_sliced_wasserstein(
     >>> round(result.value, 3), [round(abs(c), 3) for c in result.extra["direction"]]
     (1.0, [0.0, 1.0])
     """
+    check_power(p)
     x, y = points(real, generated, weights_real, weights_generated)
     directions = _directions(n_directions, x.values.shape[1], seed)
     best = directions[_powers(x, y, p, directions).argmax()]

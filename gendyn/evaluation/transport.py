@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gendyn.coupling import transport_cost
 from gendyn.coupling.cost import cost_matrix
-from gendyn.evaluation.line_transport import line_powers
+from gendyn.evaluation.line_transport import check_power, line_powers
 from gendyn.evaluation.measure import measure
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.points import Array, Points, points
@@ -60,6 +60,7 @@ def wasserstein_value(
     >>> wasserstein_value(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0]]))
     5.0
     """
+    check_power(p)
     x, y = points(real, generated, weights_real, weights_generated)
     return float(_power(x, y, p, max_iterations) ** (1 / p))
 
@@ -112,6 +113,7 @@ def wasserstein(
     >>> round(result.value, 4), result.floor < 1.0
     (5.0, True)
     """
+    check_power(p)
     x, y = points(real, generated, weights_real, weights_generated)
     _check_size(x, y, max_size)
     return measure(

@@ -25,7 +25,7 @@ from gendyn.data import Paths
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.path_set import PathSet, on_scale_of, path_sets
 from gendyn.evaluation.points import Array
-from gendyn.evaluation.recurrent import Integers, Pools, RecurrentBank, columns, share_right
+from gendyn.evaluation.recurrent import Integers, Pools, RecurrentBank, columns, readable, share_right
 from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
 from gendyn.training import fit
 
@@ -114,6 +114,11 @@ def utility(
     on_real, on_made = lessons.right(lessons.asked), lessons.right(lessons.made)
     scores = {"TSTR": on_real[:n_trials], "TRTS": on_made[n_trials:], "TRTR": on_real[n_trials:]}
     ceiling = float(scores["TRTR"].mean())
+    if not ceiling > 0:
+        raise ValueError(
+            f"networks trained on real paths were never right about the {len(lessons.asked[-1])} that they were asked "
+            "about, so there is no ceiling to compare with; give more paths or more iterations"
+        )
     ratios = scores["TSTR"] / ceiling
     low = high = None
     if n_trials > 1:
@@ -140,7 +145,7 @@ class _Lessons:
         seed: int,
     ) -> None:
         gaps = any(paths.mask is not None for paths in sets)
-        self._rows = torch.from_numpy(np.concatenate([_channels(paths, gaps) for paths in sets]).astype(np.float32))
+        self._rows = readable(np.concatenate([_channels(paths, gaps) for paths in sets]))
         self._observed = sets[0].dim if gaps else None
         self._labels = torch.from_numpy(np.concatenate(labels))
         made, asked, *taught = (
@@ -197,7 +202,7 @@ def _labelled(sources: Sequence[Paths]) -> tuple[Array, list[Integers]]:
                 f"all sets must have the same classes; got {classes.tolist()} and {np.unique(labels).tolist()}"
             )
     if len(classes) < 2:
-        raise ValueError(f"utility needs at least two classes; all paths are of {classes[0]!r}")
+        raise ValueError(f"utility needs at least two classes; all paths are of {classes.tolist()[0]!r}")
     return classes, [np.searchsorted(classes, labels) for labels in found]
 
 
