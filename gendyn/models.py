@@ -14,6 +14,7 @@ from gendyn.interpolants import (
     ActionMatching,
     FlowMatching,
     MetaFlowMatching,
+    OptimalInterpolant,
     StochasticInterpolant,
     TrajectoryFlowMatching,
 )
@@ -25,6 +26,7 @@ MODELS: dict[str, type[Estimator]] = {
     "ActionMatching": ActionMatching,
     "FlowMatching": FlowMatching,
     "MetaFlowMatching": MetaFlowMatching,
+    "OptimalInterpolant": OptimalInterpolant,
     "StochasticInterpolant": StochasticInterpolant,
     "TrajectoryFlowMatching": TrajectoryFlowMatching,
 }

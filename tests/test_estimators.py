@@ -102,6 +102,7 @@ CASES = {
     "FlowMatching(metric)": Case(
         gendyn.FlowMatching, {"path": "metric", "metric": ("rbf", 1.5), "steps": 30, "hidden": (8,)}
     ),
+    "OptimalInterpolant": Case(gendyn.OptimalInterpolant, {"steps": 30, "hidden": (8,)}),
     "StochasticInterpolant(bridge)": Case(
         gendyn.StochasticInterpolant,
         {"schedule": "bridge", "gamma": ("bridge", 1.5, 0.5), "score_weight": "gamma", "steps": 30, "hidden": (8,)},

@@ -13,6 +13,7 @@ from gendyn.interpolants.interpolant_model import InterpolantModel
 from gendyn.interpolants.interpolant_process import InterpolantProcess
 from gendyn.interpolants.meta_flow_matching import MetaFlowMatching
 from gendyn.interpolants.objective import FlowMatchingObjective
+from gendyn.interpolants.optimal_interpolant import OptimalInterpolant
 from gendyn.interpolants.presets import PRESETS, Preset, preset, preset_table
 from gendyn.interpolants.schedule import SCHEDULES, CustomSchedule, Schedule
 from gendyn.interpolants.stochastic_interpolant import StochasticInterpolant
@@ -38,6 +39,7 @@ __all__ = [
     "InterpolantModel",
     "InterpolantProcess",
     "MetaFlowMatching",
+    "OptimalInterpolant",
     "Preset",
     "Schedule",
     "StochasticInterpolant",

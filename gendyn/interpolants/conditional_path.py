@@ -284,8 +284,8 @@ def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
     Parameters
     ----------
     name
-        ``"linear"``, ``"cubic"``, ``"pchip"``, ``"trigonometric"`` or ``"shrinking"``; a metric path is made of its
-        network, see :class:`gendyn.interpolants.metric_path.MetricPath`.
+        ``"linear"``, ``"cubic"``, ``"pchip"``, ``"trigonometric"`` or ``"shrinking"``; a metric path is made of a
+        network, see :class:`gendyn.interpolants.bent_path.BentPath`.
     knots
         Times of the points ``(T,)``, from 0 to 1.
     sigma

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from gendyn.coupling.cost import Cost
 from gendyn.data import Scaling, Snapshots
+from gendyn.interpolants.bent_path import BentPath
 from gendyn.interpolants.conditional_path import ConditionalPath, PathName, make_path
 from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
 from gendyn.interpolants.data_metric import get_metric
-from gendyn.interpolants.metric_path import MetricPath, MetricPathObjective
+from gendyn.interpolants.metric_objective import MetricObjective
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.population_model import PopulationModel
 from gendyn.interpolants.velocity_field import VelocityField
@@ -308,7 +309,7 @@ class FlowMatching(PopulationModel):
         progress: bool,
         checkpoint: str | Path | None,
         resume: bool,
-    ) -> MetricPath:
+    ) -> BentPath:
         """Learn how paths bend towards the data."""
         dim, metric = scaled.dim, get_metric(self.metric)
         network = VelocityNetwork(
@@ -318,14 +319,14 @@ class FlowMatching(PopulationModel):
             condition_dim=dim,
             seed=derive_seed(seed, "path"),
         ).to(device=scaled.device, dtype=scaled.dtype)
-        path = MetricPath(knots, self.sigma, network).to(scaled.device)
+        path = BentPath(knots, self.sigma, network).to(scaled.device)
         near = scaled.subsample(_METRIC_CELLS, seed=derive_seed(seed, "metric"))
         metrics = [
             metric.fit(torch.cat([first, second]), seed=derive_seed(seed, "metric", k))
             for k, (first, second) in enumerate(pairwise(near.samples))
         ]
         fit(
-            MetricPathObjective(path, metrics, coupled, batch_size=self.batch_size),
+            MetricObjective(path, metrics, coupled, batch_size=self.batch_size),
             steps=self.steps,
             lr=self.lr,
             clip=self.clip,

@@ -10,9 +10,10 @@ import torch
 
 from gendyn.data import Snapshots
 from gendyn.interpolants import FlowMatching, preset
+from gendyn.interpolants.bent_path import BentPath
 from gendyn.interpolants.coupled_paths import CoupledPaths
 from gendyn.interpolants.data_metric import Land, RadialBasis, get_metric
-from gendyn.interpolants.metric_path import MetricPath, MetricPathObjective
+from gendyn.interpolants.metric_objective import MetricObjective
 from gendyn.nn import VelocityNetwork
 from gendyn.training import fit
 
@@ -43,7 +44,7 @@ def test_bumps_are_one_at_the_data_and_nothing_far_from_it() -> None:
 @pytest.mark.parametrize("times", [(0.0, 1.0), (0.0, 0.3, 1.0)])
 def test_the_velocity_of_a_metric_path_is_its_derivative(times) -> None:
     network = VelocityNetwork(2, hidden=(16,), condition_dim=2, seed=3).double()
-    path = MetricPath(torch.tensor(times), 0.1, network)
+    path = BentPath(torch.tensor(times), 0.1, network)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(20, len(times), 2, generator=generator, dtype=torch.float64)
     noise = torch.randn(20, 2, generator=generator, dtype=torch.float64)
@@ -66,10 +67,10 @@ def test_the_least_energy_is_the_squared_length_of_the_geodesic() -> None:
     cost = metric(torch.from_numpy(x)[:, None])[:, 0].numpy()
     shortest = np.trapezoid(np.sqrt(cost), x) ** 2
     straight = np.trapezoid(cost, x) * (last - first)
-    path = MetricPath(torch.tensor([0.0, 1.0]), 0.0, VelocityNetwork(1, hidden=(32, 32), condition_dim=1, seed=0))
+    path = BentPath(torch.tensor([0.0, 1.0]), 0.0, VelocityNetwork(1, hidden=(32, 32), condition_dim=1, seed=0))
     ends = Snapshots([0.0, 1.0], [torch.full((2, 1), first), torch.full((2, 1), last)])
     pair = CoupledPaths(ends, torch.zeros(2, 2, dtype=torch.int64))
-    objective = MetricPathObjective(path, [metric], pair, batch_size=256)
+    objective = MetricObjective(path, [metric], pair, batch_size=256)
     fit(objective, steps=1000, lr=5e-3, progress=False)
     objective.batch_size = 4000
     reached = objective.loss(0, torch.Generator().manual_seed(1)).item()
