@@ -297,11 +297,13 @@ def test_output_can_be_cut_off(folder):
 
 @pytest.fixture
 def short(monkeypatch):
-    from gendyn.cli.scenes import populations
+    from gendyn.cli.scenes import noise_dial, populations
 
     monkeypatch.setattr(populations, "_STEPS", 40)
     monkeypatch.setattr(populations, "_CELLS", 60)
     monkeypatch.setattr(populations, "_REAL_CELLS", 60)
+    monkeypatch.setattr(noise_dial, "_STEPS", 40)
+    monkeypatch.setattr(noise_dial, "_DRAWN", 60)
 
 
 def test_demo_writes_its_files(capsys, short, folder):
@@ -321,6 +323,7 @@ def test_demo_writes_its_files(capsys, short, folder):
 def test_all_scenes_in_one_report(short, folder):
     assert run(["demo", "all", "--out", "all"]) == 0
     assert (folder / "all" / "populations" / "paths.npz").exists()
+    assert (folder / "all" / "noise-dial" / "noise-dial.png").exists()
     assert (folder / "all" / "report.html").exists()
 
 

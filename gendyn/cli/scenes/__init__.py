@@ -1,5 +1,6 @@
 """The scenes that ``gendyn demo`` shows; a new one joins by a line in :data:`SCENES`."""
 
+from gendyn.cli.scenes.noise_dial import NOISE_DIAL
 from gendyn.cli.scenes.populations import POPULATIONS
 from gendyn.cli.scenes.scene import Scene, Stage
 
@@ -7,5 +8,6 @@ __all__ = ["SCENES", "Scene", "Stage"]
 
 SCENES: dict[str, Scene] = {
     "populations": POPULATIONS,
+    "noise-dial": NOISE_DIAL,
 }
 """Scenes by name, the default first."""
