@@ -156,6 +156,8 @@ def solvers() -> str:
     for name, solver in SOLVERS.items():
         calculus = "either" if len(solver.calculus) == 2 else solver.calculus[0]
         order = "exact" if solver.order == float("inf") else f"{solver.order:g}"
+        if "none" in solver.noise_types and len(solver.noise_types) > 1 and solver.order > 1:
+            order += ", 1 with noise"
         cost = f"{solver.drift_evaluations} | {solver.diffusion_evaluations or ''}"
         lines.append(f"| `{name}` | {calculus} | {', '.join(solver.noise_types)} | {order} | {cost} | {solver.use} |")
     lines.append("| `dopri5` | either | none | 5 | adaptive | | ordinary equations, to a tolerance: their default |")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from gendyn.data import Snapshots
 from gendyn.data.checks import as_tensor, check_finite, exact_times
 from gendyn.sampling.adaptive import Adaptive
 from gendyn.sampling.brownian_tree import BrownianTree
+from gendyn.sampling.grid import check_own_times
 from gendyn.sampling.noise import BrownianStream, Noise
 from gendyn.sampling.process import Process, check_repeatable, is_diagonal, jumps_of, refuse_jumps
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
@@ -21,17 +23,19 @@ __all__ = [
     "check_diagonal_noise",
     "check_gradient",
     "check_options",
+    "check_starts",
     "choose_noise",
     "choose_solver",
     "output_times",
     "own_step",
+    "population",
     "start_states",
 ]
 
 Gradient = Literal["none", "backprop", "checkpoint", "reversible", "auto"]
 
 
-def check_options(gradient: str, save: str, chunk: int | None, to: Any, n_jobs: int) -> None:
+def check_options(gradient: str, save: str, chunk: Any, to: Any, n_jobs: Any) -> None:
     """Say which options do not go together."""
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient must be one of {', '.join(get_args(Gradient))}; got {gradient!r}")
@@ -39,8 +43,10 @@ def check_options(gradient: str, save: str, chunk: int | None, to: Any, n_jobs: 
         raise ValueError("chunks are simulated without a graph; leave out chunk, to and n_jobs, or use gradient='none'")
     if save not in ("times", "final"):
         raise ValueError(f"save must be 'times' or 'final'; got {save!r}")
-    if n_jobs == 0:
-        raise ValueError("n_jobs must be the number of processes, or -1 for all cores; got 0")
+    if chunk is not None and not (isinstance(chunk, (int, np.integer)) and chunk >= 1):
+        raise ValueError(f"chunk must be a whole number of at least 1 path; got {chunk}")
+    if not isinstance(n_jobs, (int, np.integer)) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be the number of processes, or -1 for all cores; got {n_jobs}")
 
 
 def choose_noise(noise: Any) -> Noise:
@@ -55,16 +61,15 @@ def choose_noise(noise: Any) -> Noise:
     return source
 
 
-def start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
+def start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: Any) -> Tensor:
     """Return start states ``(B, d)`` that share no memory with the caller's, unless they carry a graph."""
     if isinstance(x0, Snapshots):
-        if len(x0) != 1:
-            raise ValueError(f"x0 must be a population at one time; got {len(x0)} times: pick one with snapshots.at(t)")
-        start, first = float(x0.times[0]), float(exact_times(times).reshape(-1)[0])
-        if abs(start - first) > 1e-6 * max(1.0, abs(start)):
-            raise ValueError(f"x0 was measured at time {start:g}, but times start at {first:g}; make them equal")
-        x0 = x0.samples[0]
+        x0 = population(x0, times)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype must be a floating type of torch, such as torch.float64; got {dtype}")
     states = x0 if isinstance(x0, Tensor) else as_tensor(x0, "x0")
+    if states.is_complex():
+        raise TypeError(f"x0 must hold real numbers; got {states.dtype}: give real and imaginary parts as features")
     if not states.is_floating_point():
         if hasattr(x0, "dtype"):
             warnings.warn(
@@ -77,9 +82,20 @@ def start_states(x0: Any, times: Any, device: torch.device | str | None, dtype: 
     states = states.to(device=device, dtype=dtype)
     states = states[None] if states.ndim == 1 else states
     if states.ndim != 2 or 0 in states.shape:
-        raise ValueError(f"x0 must have shape (B, d) or (d,) with at least one entry; got {tuple(states.shape)}")
+        flat = ": flatten the leading axes with x0.reshape(-1, d)" if states.ndim > 2 else ""
+        raise ValueError(f"x0 must have shape (B, d) or (d,) with at least one entry; got {tuple(states.shape)}{flat}")
     check_finite(states.detach(), "x0")
     return states
+
+
+def population(x0: Snapshots, times: Any) -> Tensor:
+    """Return the states ``(B, d)`` of a population at the first of the times."""
+    if len(x0) != 1:
+        raise ValueError(f"x0 must be a population at one time; got {len(x0)} times: pick one with snapshots.at(t)")
+    start, first = float(x0.times[0]), exact_times(times).reshape(-1)[:1]
+    if len(first) and abs(start - float(first)) > 1e-6 * max(1.0, abs(start)):
+        raise ValueError(f"x0 was measured at time {start:g}, but times start at {float(first):g}; make them equal")
+    return x0.samples[0]
 
 
 def output_times(times: Any, batch: int, process: Process) -> Tensor:
@@ -87,14 +103,11 @@ def output_times(times: Any, batch: int, process: Process) -> Tensor:
     grid = exact_times(times)
     if grid.ndim not in (1, 2) or grid.shape[-1] < 2:
         raise ValueError(f"times must have shape (T,) or (B, T) with T at least 2; got {tuple(grid.shape)}")
-    if grid.ndim == 2 and len(grid) != batch:
-        raise ValueError(f"times of each path's own must have one row for each of {batch} paths; got {len(grid)}")
-    check_finite(grid, "times")
-    gaps = grid.diff(dim=-1)
     if grid.ndim == 2:
-        if bool((gaps < 0).any()) or bool((gaps[:, 0] == 0).any()):
-            raise ValueError("times of each path's own must increase (a path that has ended repeats its last time)")
+        check_own_times(grid, batch)
         return grid
+    check_finite(grid, "times")
+    gaps = grid.diff()
     if bool((gaps > 0).all()):
         return grid
     if bool((gaps < 0).all()):
@@ -147,22 +160,28 @@ def choose_solver(
         if solver not in SOLVERS:
             raise ValueError(f"solver must be one of auto, dopri5, {', '.join(SOLVERS)}; got {solver!r}")
         solver = SOLVERS[solver]
+    elif not hasattr(solver, "noise_types") or not hasattr(solver, "step") or isinstance(solver, type):
+        raise TypeError(f"solver must be a name, or an object with a step such as SOLVERS['heun']; got {solver!r}")
     _check_fits(solver, process, kind, gradient, source)
     if tolerant and not isinstance(solver, DormandPrince):
         return _adapted(solver, process, rtol, atol, grid, gradient, source)
     return solver
 
 
-def _check_steps(step: float | None, substeps: int | None) -> None:
+def _check_steps(step: Any, substeps: Any) -> None:
     if step is not None and substeps is not None:
         raise ValueError("give step or substeps, not both")
-    if step is not None and not step > 0:
+    if step is not None and not float(step) > 0:
         raise ValueError(f"step must be positive; got {step}")
-    if substeps is not None and (substeps != int(substeps) or substeps < 1):
+    if substeps is not None and not (isinstance(substeps, (int, np.integer)) and substeps >= 1):
         raise ValueError(f"substeps must be a whole number of at least 1; got {substeps}")
 
 
 def _check_fits(solver: Solver | DormandPrince, process: Process, kind: str, gradient: str, source: Noise) -> None:
+    if kind not in ("none", "additive") and process.calculus == "stratonovich" and not source.brownian:
+        raise ValueError(
+            f"{type(source).__name__} drives Ito equations alone: integrals of Stratonovich's are for Brownian motion"
+        )
     if kind not in solver.noise_types or (kind not in ("none", "additive") and process.calculus not in solver.calculus):
         able = [name for name, s in SOLVERS.items() if kind in s.noise_types and process.calculus in s.calculus]
         raise ValueError(
@@ -241,6 +260,29 @@ def check_diagonal_noise(
     )
 
 
+def check_starts(process: Process, method: Solver | DormandPrince | Adaptive, t: Tensor, states: Tensor) -> None:
+    """Say which start states a solver cannot move."""
+    half = states.dtype not in (torch.float32, torch.float64)
+    if half and isinstance(method, (DormandPrince, Adaptive)):
+        raise ValueError(
+            f"solver {method.name!r} cannot hold its tolerances in {states.dtype}; give dtype=torch.float32, or a step"
+        )
+    if method.name != "log_euler":
+        return
+    stuck = states == 0
+    if not bool(stuck.any()):
+        return
+    with torch.no_grad():
+        moves = process.drift(t, states) != 0
+        if process.noise_type != "none":
+            moves = moves | (process.diffusion(t, states) != 0)
+    if bool((stuck & moves).any()):
+        raise ValueError(
+            "x0 holds zeros where drift or diffusion are not zero, and solver 'log_euler' never leaves zero; start "
+            "elsewhere, or use another solver"
+        )
+
+
 def _default_solver(process: Process, kind: str, fixed: bool, tolerant: bool, gradient: str, source: Noise) -> str:
     if gradient == "reversible":
         return "ees25"
@@ -260,7 +302,7 @@ def _default_solver(process: Process, kind: str, fixed: bool, tolerant: bool, gr
 def own_step(process: Process, method: Solver, step: float | None, substeps: int | None) -> float | None:
     """Return the step that is given, or else the process's own."""
     if step is not None or substeps is not None:
-        return step
+        return None if step is None else float(step)
     own = getattr(process, "time_step", None)
     if own is None:
         raise ValueError(

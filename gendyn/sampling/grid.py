@@ -22,7 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Interval", "StepGrid"]
+from gendyn.data.checks import check_finite
+
+__all__ = ["Interval", "StepGrid", "check_own_times"]
+
+_MOST_STEPS = 10**9
+"""Steps in one output interval beyond which a step is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ class StepGrid:
         if substeps is not None:
             self._set_counts([substeps for _ in longest])
         elif step is not None:
+            if max(longest) / step > _MOST_STEPS:
+                raise ValueError(
+                    f"a step of {step:g} divides {max(longest):g} between two output times into more than "
+                    f"{_MOST_STEPS:g} steps; give a longer one"
+                )
             self._set_counts([max(1, math.ceil(gap / step - 1e-6)) for gap in longest])
         else:
             raise ValueError("a grid needs step or substeps")
@@ -147,3 +157,29 @@ class StepGrid:
         first, last = self.times[:, k], self.times[:, k + 1]
         spread = first + (last - first) * torch.from_numpy(fractions).to(self.times)[:, None]
         return Interval(spread[:, :, None], ((last - first) / count)[:, None])
+
+
+def check_own_times(times: Tensor, batch: int) -> None:
+    """Refuse times ``(B, T)`` that do not increase up to the end of each path, and stay there.
+
+    Raises
+    ------
+    ValueError
+        If they do not, or there is not a row for each path.
+
+    Examples
+    --------
+    >>> check_own_times(torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.5, 0.5], [3.0, 3.0, 3.0]]), batch=3)
+    """
+    if len(times) != batch:
+        raise ValueError(f"times of each path's own must have one row for each of {batch} paths; got {len(times)}")
+    check_finite(times, "times of each path's own (a path that has ended repeats its last time)")
+    gaps = times.diff(dim=1)
+    bad = torch.nonzero((gaps < 0) | (gaps > 0) & (gaps == 0).cumsum(1).to(torch.bool))
+    if len(bad):
+        i, k = bad[0].tolist()
+        raise ValueError(
+            "times of each path's own must increase, and a path that has ended repeats its last time; path "
+            f"{i} goes from {times[i, k]:g} to {times[i, k + 1]:g} at position {k + 1}"
+            + ("" if gaps[i, k] < 0 else ", after a time that was repeated")
+        )

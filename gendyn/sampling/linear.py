@@ -364,9 +364,9 @@ class ExactLinear:
 
     The increments :math:`\Delta W \sim \mathcal N(0, h I)` are read as normals :math:`z = \Delta W / \sqrt h` and
     mapped through the Cholesky factor of the transition's covariance, so the law is exact while the path is not driven
-    by those increments one by one; they must be as many as the features (:math:`m = d`). For any process whose
-    attribute ``linear`` is a :class:`LinearProcess`. Give :func:`gendyn.sampling.sample` ``substeps=1``: more steps
-    change nothing in law.
+    by those increments one by one; they are as many as the features, whatever the process's own number. For any process
+    whose attribute ``linear`` is a :class:`LinearProcess`. Give :func:`gendyn.sampling.sample` ``substeps=1``: more
+    steps change nothing in law.
 
     Examples
     --------
@@ -387,6 +387,10 @@ class ExactLinear:
     needs_area = False
     use = "linear processes (Ornstein-Uhlenbeck and its kin): exact in law for every step"
 
+    def columns(self, process: Process) -> int:
+        """Return how many normals a step takes: one for each feature."""
+        return process.dim
+
     def step(
         self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None, area: Tensor | None = None
     ) -> Tensor:
@@ -396,8 +400,6 @@ class ExactLinear:
         ------
         TypeError
             If the process has no linear form.
-        ValueError
-            If it has another number of Brownian motions than of features.
         """
         linear = getattr(process, "linear", None)
         if not isinstance(linear, LinearProcess):
@@ -407,11 +409,6 @@ class ExactLinear:
             )
         if dw is None:
             return linear._over(h).mean(x)
-        if dw.shape != x.shape:
-            raise ValueError(
-                f"solver {self.name!r} needs as many Brownian motions as features, {x.shape[1]}; got {dw.shape[1]}: "
-                "give the process a square volatility with the same product S S^T"
-            )
         root = h**0.5 if isinstance(h, float) else h.sqrt()
         # A step of length zero has increments of zero, and no normals are wanted of it.
         normals = dw / root if not isinstance(root, Tensor) else dw / torch.where(root > 0, root, 1.0)

@@ -17,6 +17,7 @@ from gendyn.sampling.door import (
     Gradient,
     check_diagonal_noise,
     check_gradient,
+    check_starts,
     choose_noise,
     choose_solver,
     own_step,
@@ -105,13 +106,14 @@ class Plan:
         """Return the run of some rows, by a fixed-step solver."""
         if self.layout is None or isinstance(self.method, (DormandPrince, Adaptive)):
             raise ValueError(f"solver {self.method.name!r} has no steps that are known before it runs")
-        grid, driver = self.layout.rows(first_row, first_row + len(x0)), None
+        grid, driver, shape = self.layout.rows(first_row, first_row + len(x0)), None, (len(x0), 0)
         if self.process.noise_type != "none":
-            shape = (len(x0), noise_dim(self.process))
+            columns: Callable[[Process], int] = getattr(self.method, "columns", noise_dim)
+            shape = (len(x0), columns(self.process))
             driver = self.source.start(self.key, grid, shape, first_row, x0.detach(), self.method.needs_area)
         jumps = None
         if jumps_of(self.process) is not None:
-            jumps = JumpTimes(self.process, self.key, grid, len(x0), first_row, x0.detach(), self.method.needs_area)
+            jumps = JumpTimes(self.process, self.key, grid, shape, first_row, x0.detach(), self.method.needs_area)
         return Run(self.process, self.method, grid, driver, x0, jumps)
 
     def _adapt(self, method: Adaptive, x0: Tensor, first_row: int, tick: Callable[[int], Any]) -> tuple[Tensor, Cost]:
@@ -161,17 +163,18 @@ def make_plan(
     save: str,
 ) -> Plan:
     """Return the plan of a simulation, or say what does not fit; arguments are those of :func:`gendyn.sample`."""
-    source = choose_noise(noise)
-    method = choose_solver(solver, process, step, substeps, rtol, atol, grid, gradient, source)
-    if not isinstance(method, Adaptive):
-        check_interruptions(process, method, source, gradient)
     first = grid[..., 0].to(states.dtype).to(states.device)
     # Paths that stop to jump have times of their own, whatever the grid.
     shared = grid.ndim == 1 and jumps_of(process) is None
     t = first if shared else first.expand(len(states))[:, None]
     check_process(process, t, states)
+    source = choose_noise(noise)
+    method = choose_solver(solver, process, step, substeps, rtol, atol, grid, gradient, source)
+    if not isinstance(method, Adaptive):
+        check_interruptions(process, method, source, gradient)
     check_gradient(process, t, states, gradient)
     check_diagonal_noise(process, method, t, states)
+    check_starts(process, method, t, states)
     layout: StepGrid | None = None
     made: dict[str, Any] = {}
     if isinstance(method, Adaptive):

@@ -217,19 +217,11 @@ def check_process(process: Process, t: Tensor, x: Tensor) -> None:
     --------
     >>> check_process(ODE(lambda t, x: -x, dim=2), torch.tensor(0.0), torch.zeros(3, 2))
     """
-    missing = [m for m in ("dim", "noise_type", "calculus", "drift", "diffusion") if not hasattr(process, m)]
-    if missing:
-        raise TypeError(
-            f"a process needs {', '.join(missing)}; {type(process).__name__} does not have it: "
-            "wrap plain functions in gendyn.sampling.ODE or SDE"
-        )
-    if process.noise_type not in get_args(NoiseType):
-        raise ValueError(f"noise_type must be one of {get_args(NoiseType)}; got {process.noise_type!r}")
-    if process.calculus not in get_args(Calculus):
-        raise ValueError(f"calculus must be one of {get_args(Calculus)}; got {process.calculus!r}")
+    _check_members(process)
     if x.shape[1] != process.dim:
         raise ValueError(f"the process has {process.dim} features, but x0 has {x.shape[1]} (shape {tuple(x.shape)})")
-    few = x[: min(2, len(x))]
+    # A copy, as a function may write into what it is given; and not as many rows as columns, which would look alike.
+    few = x.detach()[: 3 if process.dim == 2 else 2].clone()
     times = t if t.ndim == 0 else t[: len(few)]
     with torch.no_grad():
         _check_field("drift", process.drift(times, few), (tuple(few.shape),), few)
@@ -237,6 +229,7 @@ def check_process(process: Process, t: Tensor, x: Tensor) -> None:
         if jumps is not None:
             jumps.check(times.expand(len(few), 1), few)
         if process.noise_type == "none":
+            _check_untouched(few, x)
             return
         diffusion = process.diffusion(times, few)
         b, d, m = len(few), process.dim, noise_dim(process)
@@ -249,11 +242,33 @@ def check_process(process: Process, t: Tensor, x: Tensor) -> None:
         _check_field(f"diffusion ({process.noise_type} noise)", diffusion, allowed[process.noise_type], few)
         if process.noise_type == "additive":
             moved = process.diffusion(times, few + 1.0)
-            if not torch.allclose(diffusion, moved):
+            if not torch.allclose(diffusion, moved, equal_nan=True):
                 raise ValueError(
                     "the diffusion of additive noise must not depend on the state, but it changed when the state did; "
                     "declare noise_type 'diagonal' or 'general'"
                 )
+        _check_untouched(few, x)
+
+
+def _check_members(process: Process) -> None:
+    missing = [m for m in ("dim", "noise_type", "calculus", "drift", "diffusion") if not hasattr(process, m)]
+    if missing:
+        raise TypeError(
+            f"a process needs {', '.join(missing)}; {type(process).__name__} does not have it: "
+            "wrap plain functions in gendyn.sampling.ODE or SDE"
+        )
+    if process.noise_type not in get_args(NoiseType):
+        raise ValueError(f"noise_type must be one of {get_args(NoiseType)}; got {process.noise_type!r}")
+    if process.calculus not in get_args(Calculus):
+        raise ValueError(f"calculus must be one of {get_args(Calculus)}; got {process.calculus!r}")
+
+
+def _check_untouched(few: Tensor, x: Tensor) -> None:
+    if not torch.equal(few, x.detach()[: len(few)]):
+        raise ValueError(
+            "drift or diffusion wrote into the states that they were given, which moves the paths a second time: "
+            "return new tensors, or begin with x = x.clone()"
+        )
 
 
 def _check_field(what: str, value: object, shapes: tuple[tuple[int, ...], ...], x: Tensor) -> None:
@@ -264,6 +279,8 @@ def _check_field(what: str, value: object, shapes: tuple[tuple[int, ...], ...], 
         raise ValueError(f"the {what} must return shape {wanted} for states {tuple(x.shape)}; got {tuple(value.shape)}")
     if value.dtype != x.dtype:
         raise ValueError(f"the {what} must return the type of the states, {x.dtype}; got {value.dtype}")
+    if value.device != x.device:
+        raise ValueError(f"the {what} must be on the device of the states, {x.device}; got {value.device}")
 
 
 def check_repeatable(process: Process, t: Tensor, x: Tensor) -> None:

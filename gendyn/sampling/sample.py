@@ -24,7 +24,7 @@ from gendyn.data import Paths, Snapshots
 from gendyn.data.checks import exact_times
 from gendyn.data.storage import PathsWriter
 from gendyn.randomness import Seed, as_seed
-from gendyn.sampling.door import Gradient, check_options, output_times, start_states
+from gendyn.sampling.door import Gradient, check_options, output_times, population, start_states
 from gendyn.sampling.jumps.jump_process import JumpProcess, check_states
 from gendyn.sampling.jumps.run import JUMP_SOLVERS, run_jumps
 from gendyn.sampling.noise import Noise
@@ -204,7 +204,7 @@ def _bar(show: bool, total: int, unit: str) -> Iterator[Callable[[int], Any]]:
 def _check_jumps(solver: Any, given: dict[str, Any]) -> None:
     wrong = [name for name, value in given.items() if value is not None]
     if wrong:
-        raise ValueError(f"{', '.join(wrong)} mean nothing to a jump process; leave them out")
+        raise ValueError(f"a jump process takes no {' and no '.join(wrong)}; leave {'them' if wrong[1:] else 'it'} out")
     if not isinstance(solver, str):
         raise TypeError(f"the solver of a jump process is a name, one of {', '.join(JUMP_SOLVERS)}; got {solver!r}")
 
@@ -225,6 +225,7 @@ def _sample_jumps(
 ) -> Paths:
     """Simulate a jump process; the same door, chunks and file as for diffusions."""
     check_options("none", save, chunk, to, n_jobs)
+    x0 = population(x0, times) if isinstance(x0, Snapshots) else x0
     states, grid = check_states(process, x0), exact_times(times)
     rows = (
         _chunk_rows(chunk, len(states), n_jobs) if chunk is not None or to is not None or n_jobs != 1 else len(states)
@@ -289,6 +290,4 @@ def _ticking(
 def _chunk_rows(chunk: int | None, n: int, n_jobs: int) -> int:
     if chunk is None:
         chunk = 16_384 if n_jobs == 1 else min(16_384, -(-n // joblib.effective_n_jobs(n_jobs)))
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1 path; got {chunk}")
     return min(-(-chunk // ROWS) * ROWS, -(-n // ROWS) * ROWS)

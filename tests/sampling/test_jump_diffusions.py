@@ -437,7 +437,7 @@ REVERSIBLE = {"step": 0.1, "gradient": "reversible", "solver": "ees25"}
     ("process", "times", "more", "error", "message"),
     [
         (ODE(still, 2), [0, 1], STEP, None, ""),
-        (ordinary(lambda t, x: x[:, 0], bound=2.0), [0, 1], STEP, ValueError, r"must have shape \(2, K\)"),
+        (ordinary(lambda t, x: x[:, 0], bound=2.0), [0, 1], STEP, ValueError, r"must have shape \(3, K\)"),
         (ordinary(lambda t, x: 1.0, bound=2.0), [0, 1], STEP, TypeError, "intensity of jumps must return a tensor"),
         (
             ordinary(lambda t, x: x, bound=1.5),
@@ -447,8 +447,8 @@ REVERSIBLE = {"step": 0.1, "gradient": "reversible", "solver": "ees25"}
         (ordinary(lambda t, x: t - 1, bound=7.0), [0, 9], STEP, ValueError, "finite and not negative; got .-1.0."),
         (ordinary(lambda t, x: 1 - t, bound=7.0), [0, 9], STEP, ValueError, "finite and not negative; got .-"),
         (ordinary(lambda t, x: x / 0, bound=7.0), [0, 9], STEP, ValueError, "finite and not negative; got .inf"),
-        (ordinary(1.0, lambda t, x, k, u: x[:, :1]), [0, 1], STEP, ValueError, r"shape \(2, 2\) and type"),
-        (ordinary(1.0, lambda t, x, k, u: x.double()), [0, 1], STEP, ValueError, "got .2, 2. of torch.float64"),
+        (ordinary(1.0, lambda t, x, k, u: x[:, :1]), [0, 1], STEP, ValueError, r"shape \(3, 2\) and type"),
+        (ordinary(1.0, lambda t, x, k, u: x.double()), [0, 1], STEP, ValueError, "got .3, 2. of torch.float64"),
         (ordinary(1.0, lambda t, x, k, u: 1.0), [0, 1], STEP, TypeError, "apply.* must return a tensor; got float"),
         (ordinary(1.0), [0, 1], {}, ValueError, "solver 'rk4' needs a step"),
         (ordinary(1.0), [1, 0], STEP, ValueError, "decreasing times"),

@@ -204,7 +204,6 @@ def test_what_it_refuses():
         (lambda: PROCESS.step(STATES, 0.1, torch.zeros(3, 1)), "normals must have the shape"),
         (lambda: PROCESS.log_likelihood(Paths([0.0, 1.0], torch.zeros(3, 2))), "2 features, but the paths have 1"),
         (lambda: PROCESS.log_likelihood(Paths([1.0, 0.0], torch.zeros(3, 2, 2))), "times of these paths fall"),
-        (lambda: sample(blind, STATES, [0.0, 1.0], solver=ExactLinear(), substeps=1), "as many Brownian motions"),
     ):
         with pytest.raises(ValueError, match=message):
             refused()
@@ -214,3 +213,19 @@ def test_what_it_refuses():
     other = SDE(lambda t, x: -x, lambda t, x: torch.eye(2).to(x), dim=2, noise_type="additive")
     with pytest.raises(TypeError, match="needs a LinearProcess"):
         sample(other, STATES, [0.0, 1.0], solver=ExactLinear(), substeps=1)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_exact_step_takes_any_number_of_brownian_motions(columns):
+    """As of an oscillator that is pushed, not moved; the law is that of the transition, along any steps."""
+    rate = torch.tensor([[0.0, 1.0], [-2.0, -0.5]], dtype=torch.float64)
+    volatility = torch.tensor([[0.0, 0.0, 0.0], [0.9, 0.3, 0.2]], dtype=torch.float64)[:, :columns]
+    pushed = LinearProcess(rate, torch.zeros(2, dtype=torch.float64), volatility)
+    x0, n = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(100_000, 2), 100_000
+    law = pushed.transition(1.5)
+    for substeps in (1, 3):
+        end = sample(pushed, x0, [0.0, 1.5], solver="exact_linear", substeps=substeps, save="final").values[:, 0]
+        deviations = torch.diagonal(law.covariance).sqrt()
+        assert ((end.mean(0) - law.mean(x0[:1])[0]).abs() < 4 * deviations / n**0.5).all()
+        spread = deviations[:, None] * deviations
+        assert ((torch.cov(end.T) - law.covariance).abs() < 4 * 2**0.5 * spread / n**0.5).all()

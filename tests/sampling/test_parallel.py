@@ -79,8 +79,8 @@ def test_reaction_networks_too():
 @pytest.mark.parametrize(
     ("process", "more", "error", "message"),
     [
-        (SWITCH, {"gradient": "backprop"}, ValueError, "gradient mean nothing to a jump process"),
-        (SWITCH, {"substeps": 3}, ValueError, "substeps mean nothing to a jump process"),
+        (SWITCH, {"gradient": "backprop"}, ValueError, "a jump process takes no gradient; leave it out"),
+        (SWITCH, {"substeps": 3}, ValueError, "a jump process takes no substeps; leave it out"),
         (SWITCH, {"solver": "heun"}, ValueError, "solver"),
         (SWITCH, {"solver": 3}, TypeError, "the solver of a jump process is a name"),
         (ODE(lambda t, x: -x, 1), {"n_jobs": 0, "step": 0.1}, ValueError, "n_jobs must be"),

@@ -279,8 +279,8 @@ X0 = torch.ones(3, 2)
         (DECAY, X0, [0, 1], {"gradient": "magic"}, ValueError, "gradient must be"),
         (DECAY, X0, [0, 1], {"gradient": "backprop", "chunk": 256}, ValueError, "without a graph"),
         (DECAY, X0, [0, 1], {"save": "all"}, ValueError, "save must be"),
-        (NOISY, X0, [0, 1], {"step": 0.1, "chunk": 0}, ValueError, "chunk must be at least 1"),
-        (ODE(lambda t, x: x[:, :1], 2), X0, [0, 1], {}, ValueError, r"must return shape \(2, 2\)"),
+        (NOISY, X0, [0, 1], {"step": 0.1, "chunk": 0}, ValueError, "chunk must be a whole number of at least 1"),
+        (ODE(lambda t, x: x[:, :1], 2), X0, [0, 1], {}, ValueError, r"must return shape \(3, 2\)"),
         (ODE(lambda t, x: 1.0, 2), X0, [0, 1], {}, TypeError, "must return a tensor; got float"),
         (ODE(lambda t, x: x.double(), 2), X0, [0, 1], {}, ValueError, "type of the states"),
         (

@@ -25,7 +25,7 @@ from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.jumps.jump_spec import JumpSpec
 from gendyn.sampling.jumps.uniforms import EVENTS, UniformStream
 from gendyn.sampling.noise import Noise
-from gendyn.sampling.process import Process, jumps_of, noise_dim
+from gendyn.sampling.process import Process, jumps_of
 from gendyn.sampling.solvers import DormandPrince, Solver
 from gendyn.sampling.tiles import Tiles
 
@@ -76,8 +76,8 @@ class JumpTimes:
         Root of the randomness.
     grid
         The steps of these paths.
-    n_rows, first_row
-        How many paths, and the number of the first; a multiple of 256.
+    shape, first_row
+        How many paths and Brownian motions, and the number of the first path; a multiple of 256.
     like
         A tensor of the type and device of the states.
     area
@@ -88,17 +88,24 @@ class JumpTimes:
     >>> from gendyn.sampling import ODE, JumpSpec
     >>> process = ODE(lambda t, x: 0 * x, 1, jumps=JumpSpec(3.0, lambda t, x, k, u: x + 1))
     >>> grid = StepGrid(torch.tensor([0.0, 2.0]), substeps=4)
-    >>> len(JumpTimes(process, 0, grid, 1000, 0, torch.zeros(1), False))  # about 3 x 2 x 1000
+    >>> len(JumpTimes(process, 0, grid, (1000, 0), 0, torch.zeros(1), False))  # about 3 x 2 x 1000
     5...
     """
 
     def __init__(
-        self, process: Process, key: int, grid: StepGrid, n_rows: int, first_row: int, like: Tensor, area: bool
+        self,
+        process: Process,
+        key: int,
+        grid: StepGrid,
+        shape: tuple[int, int],
+        first_row: int,
+        like: Tensor,
+        area: bool,
     ) -> None:
         self._spec: JumpSpec = process.jumps  # type: ignore[attr-defined]
+        n_rows, columns = shape[0], shape[1] * (2 if area else 1)
         self._n_rows = n_rows
         self._area = area
-        columns = 0 if process.noise_type == "none" else noise_dim(process) * (2 if area else 1)
         self._tiles = Tiles(key, "bridge", n_rows, columns, first_row, like) if columns else None
         found = _draw(self._spec, key, grid, n_rows, first_row)
         self._edges: list[int] = torch.searchsorted(found.step, torch.arange(grid.n_steps + 1)).tolist()

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gendyn.data.checks import ArrayLike, check_finite, check_times, exact_times
+from gendyn.data.checks import ArrayLike, check_times, exact_times
 from gendyn.randomness import Seed, as_seed
+from gendyn.sampling.grid import check_own_times
 from gendyn.sampling.jumps.direct_method import direct_method
 from gendyn.sampling.jumps.jump_paths import JumpPaths
 from gendyn.sampling.jumps.jump_process import JumpProcess, RateMatrix, ReactionNetwork, check_states
@@ -222,10 +223,5 @@ def _check_grid(times: ArrayLike, batch: int) -> Tensor:
         raise ValueError(f"times must have shape (T,) or (B, T) with T at least 2; got {tuple(grid.shape)}")
     if grid.ndim == 1:
         return check_times(grid)
-    if len(grid) != batch:
-        raise ValueError(f"times of each path's own must have one row for each of {batch} paths; got {len(grid)}")
-    check_finite(grid, "times")
-    gaps = grid.diff(dim=1)
-    if bool((gaps < 0).any()) or bool((gaps[:, 0] == 0).any()):
-        raise ValueError("times of each path's own must increase (a path that has ended repeats its last time)")
+    check_own_times(grid, batch)
     return grid

@@ -29,6 +29,10 @@ __all__ = [
 class Solver(Protocol):
     """A fixed-step method.
 
+    Optional members: ``columns(process)``, the number of Brownian motions that a step takes where it is not the
+    process's own; ``needs_diagonal``, whether its order rests on noise that is diagonal in more than shape; ``begin``,
+    ``forth`` and ``back``, of a method that carries more than the state from step to step, or goes back.
+
     Attributes
     ----------
     name : str
