@@ -125,26 +125,7 @@ class InterpolantFields(nn.Module):
 
     def velocity(self, s: Tensor, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the velocity ``(B, d)`` per unit of global time, at times ``()`` or ``(B, 1)``."""
-        if "velocity" in self.networks:
-            found: Tensor = self.networks["velocity"](s, x, condition)
-            return found
-        gap, t, length = self.local(s)
-        c = self._coefficients(t, x)
-        per = length.to(x.dtype)
-        if self.schedule.sides == "mirror":
-            return -c.gamma_product * self.score(s, x, condition) / per
-        if "mean_velocity" in self.networks:
-            mean: Tensor = self.networks["mean_velocity"](s, x, condition)
-            if self.schedule.sides == "one-sided" or not self.schedule.has_score:
-                return mean
-            return mean - c.gamma_product * self.score(s, x, condition) / per
-        source, target, noise = self._means(c, s, x, condition)
-        moved = c.alpha_rate * source + c.beta_rate * target
-        if self.schedule.sides == "one-sided":
-            # At the start nothing is known of the target but its mean.
-            first = c.alpha_rate * x + c.beta_rate * self.mean_target[gap.reshape(-1)].to(x.dtype)
-            return torch.where(t < self.margin, first, moved) / per
-        return (moved + c.gamma_rate * noise) / per
+        return self._velocity(_Outputs(self.networks, s, x, condition), s, x)
 
     def score(self, s: Tensor, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the score ``(B, d)``.
@@ -155,19 +136,13 @@ class InterpolantFields(nn.Module):
             If no score is defined, or the learned fields do not determine it.
         """
         self.check_score()
-        if "score" in self.networks:
-            found: Tensor = self.networks["score"](s, x, condition)
-            return found
-        _, t, length = self.local(s)
-        c = self._coefficients(t, x)
-        if self.schedule.sides == "one-sided":
-            noise = self._one_sided_noise(c, length.to(x.dtype), s, x, condition)
-            return -noise / c.alpha
-        if "noise" in self.networks:
-            learned: Tensor = self.networks["noise"](s, x, condition)
-            return -learned / c.gamma
-        _, _, noise = self._means(c, s, x, condition)
-        return -noise / c.gamma
+        return self._score(_Outputs(self.networks, s, x, condition), s, x)
+
+    def velocity_and_score(self, s: Tensor, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return both, each network being asked once."""
+        self.check_score()
+        outputs = _Outputs(self.networks, s, x, condition)
+        return self._velocity(outputs, s, x), self._score(outputs, s, x)
 
     def check_score(self) -> None:
         """Raise a ValueError where no score is defined or known."""
@@ -179,23 +154,57 @@ class InterpolantFields(nn.Module):
                 f"the fields {', '.join(self.networks)} do not determine the score; learn 'score' or 'noise' too"
             )
 
+    def _velocity(self, outputs: _Outputs, s: Tensor, x: Tensor) -> Tensor:
+        if "velocity" in self.networks:
+            return outputs["velocity"]
+        gap, t, length = self.local(s)
+        c = self._coefficients(t, x)
+        per = length.to(x.dtype)
+        if self.schedule.sides == "mirror":
+            return -c.gamma_product * self._score(outputs, s, x) / per
+        if "mean_velocity" in self.networks:
+            mean = outputs["mean_velocity"]
+            if self.schedule.sides == "one-sided" or not self.schedule.has_score:
+                return mean
+            return mean - c.gamma_product * self._score(outputs, s, x) / per
+        source, target, noise = self._means(c, outputs, x)
+        moved = c.alpha_rate * source + c.beta_rate * target
+        if self.schedule.sides == "one-sided":
+            # At the start nothing is known of the target but its mean.
+            first = c.alpha_rate * x + c.beta_rate * self.mean_target[gap.reshape(-1)].to(x.dtype)
+            return torch.where(t < self.margin, first, moved) / per
+        return (moved + c.gamma_rate * noise) / per
+
+    def _score(self, outputs: _Outputs, s: Tensor, x: Tensor) -> Tensor:
+        if "score" in self.networks:
+            return outputs["score"]
+        _, t, length = self.local(s)
+        c = self._coefficients(t, x)
+        if self.schedule.sides == "one-sided":
+            noise = self._one_sided_noise(c, length.to(x.dtype), outputs, x)
+            return -noise / c.alpha
+        if "noise" in self.networks:
+            return -outputs["noise"] / c.gamma
+        _, _, noise = self._means(c, outputs, x)
+        return -noise / c.gamma
+
     def _coefficients(self, t: Tensor, x: Tensor) -> Coefficients:
         inner = t.clamp(self.margin, 1 - self.margin)
         return Coefficients(*(v.to(x.dtype) for v in self.schedule.at(inner)))
 
-    def _means(self, c: Coefficients, s: Tensor, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _means(self, c: Coefficients, outputs: _Outputs, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the means of source, target and noise, the one that was not learned from the others."""
-        known = {n: self.networks[n](s, x, condition) for n in ("source", "target", "noise") if n in self.networks}
+        known = {n: outputs[n] for n in ("source", "target", "noise") if n in self.networks}
         if self.schedule.sides == "one-sided":
             noise = known.get("noise", known.get("source"))
             if noise is None and "target" not in known:
-                noise = -c.alpha * self.networks["score"](s, x, condition)
+                noise = -c.alpha * outputs["score"]
             if noise is None:
                 noise = (x - c.beta * known["target"]) / c.alpha
             target = known.get("target", (x - c.alpha * noise) / c.beta)
             return noise, target, noise
         if "noise" not in known and "score" in self.networks:
-            known["noise"] = -c.gamma * self.networks["score"](s, x, condition)
+            known["noise"] = -c.gamma * outputs["score"]
         if not self.schedule.has_score:
             known["noise"] = torch.zeros_like(x)
         if "noise" not in known:
@@ -206,17 +215,27 @@ class InterpolantFields(nn.Module):
             known["target"] = _divide(x - c.alpha * known["source"] - c.gamma * known["noise"], c.beta)
         return known["source"], known["target"], known["noise"]
 
-    def _one_sided_noise(
-        self, c: Coefficients, length: Tensor, s: Tensor, x: Tensor, condition: Tensor | None
-    ) -> Tensor:
+    def _one_sided_noise(self, c: Coefficients, length: Tensor, outputs: _Outputs, x: Tensor) -> Tensor:
         if set(self.networks) & {"noise", "source", "target"}:
-            return self._means(c, s, x, condition)[2]
+            return self._means(c, outputs, x)[2]
         if "score" in self.networks:
-            score: Tensor = self.networks["score"](s, x, condition)
-            return -c.alpha * score
+            return -c.alpha * outputs["score"]
         name = "velocity" if "velocity" in self.networks else "mean_velocity"
-        velocity: Tensor = self.networks[name](s, x, condition)
+        velocity = outputs[name]
         return (c.beta * velocity * length - c.beta_rate * x) / (c.alpha_rate * c.beta - c.alpha * c.beta_rate)
+
+
+class _Outputs(dict[str, Tensor]):
+    """What the networks say at some points, each asked when its output is first looked at."""
+
+    def __init__(self, networks: nn.ModuleDict, s: Tensor, x: Tensor, condition: Tensor | None) -> None:
+        super().__init__()
+        self._networks, self._at = networks, (s, x, condition)
+
+    def __missing__(self, name: str) -> Tensor:
+        found: Tensor = self._networks[name](*self._at)
+        self[name] = found
+        return found
 
 
 def _divide(value: Tensor, by: Tensor) -> Tensor:

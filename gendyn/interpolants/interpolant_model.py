@@ -111,6 +111,8 @@ class InterpolantModel(PopulationModel):
         self._check_fitted()
         root = as_seed(seed)
         epsilon = get_epsilon(epsilon, self.fields_.schedule)
+        if callable(epsilon) or epsilon != 0:
+            self._check_score()
         if self.fields_.schedule.sides == "one-sided" and x0 is None:
             x0, n = self._noise(1000 if n is None else n, root, times), None
         grid = self.times_ if times is None else torch.as_tensor(times, dtype=torch.float64).reshape(-1)
@@ -136,6 +138,10 @@ class InterpolantModel(PopulationModel):
         if process.backward:
             return self._backward(process, x0, grid, n, root, extrapolate, **options)
         return self._simulate(process, x0, times, n, root, extrapolate, **options)
+
+    def _check_score(self) -> None:
+        """Refuse a diffusion where no score is defined or known."""
+        self.fields_.check_score()
 
     def log_prob(
         self,

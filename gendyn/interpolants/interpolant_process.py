@@ -106,13 +106,14 @@ class InterpolantProcess(nn.Module):
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """Return the drift ``(B, d)``."""
         s = self._global(-t if self.backward else t)
-        velocity = self._guided(self.fields.velocity, s, x)
-        velocity = -velocity if self.backward else velocity
         if self.noise_type == "additive":
             epsilon, length = self._epsilon(s)
             if bool((epsilon > 0).any()):
-                velocity = velocity + (epsilon / length).to(x.dtype) * self._guided(self.fields.score, s, x)
-        return velocity * (self.scale / self._span)
+                velocity, score = self._guided(self._both, s, x).unbind(0)
+                kick = (epsilon / length).to(x.dtype) * score
+                return ((-velocity if self.backward else velocity) + kick) * (self.scale / self._span)
+        velocity = self._guided(self.fields.velocity, s, x)
+        return (-velocity if self.backward else velocity) * (self.scale / self._span)
 
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         """Return the diffusion ``(d, d)``, or ``(B, d, d)`` for times of each row's own; zeros of a flow."""
@@ -121,6 +122,9 @@ class InterpolantProcess(nn.Module):
         epsilon, length = self._epsilon(self._global(-t if self.backward else t))
         amplitude = (2 * epsilon / (length * self._span)).sqrt().to(x.dtype)
         return torch.diag(self.scale.to(x.dtype)) * (amplitude if amplitude.ndim == 0 else amplitude[..., None])
+
+    def _both(self, s: Tensor, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return torch.stack(self.fields.velocity_and_score(s, x, condition))
 
     @property
     def _span(self) -> float:

@@ -54,8 +54,9 @@ class StochasticInterpolant(InterpolantModel):
         bridge of a diffusion that falls from 2 to 1 in every gap.
     coupling
         Who is joined to whom: ``"independent"``, ``"ot"``, ``"sinkhorn"``, or ``"paired"`` for rows measured in pairs;
-        by default ``"ot"``, and ``"independent"`` from noise to data with a condition. Noise is joined to data within
-        each label alone. Relaxed couplings of two populations as for :class:`gendyn.FlowMatching`.
+        by default ``"ot"`` between populations, and ``"independent"`` from noise to data. Noise is joined to data
+        within each label alone, and has no score then: its flow is straighter, but there is no diffusion. Relaxed
+        couplings of two populations as for :class:`gendyn.FlowMatching`.
     fields
         Which fields networks learn, see :mod:`gendyn.interpolants.fields`; by default enough for velocity and score.
     condition
@@ -264,6 +265,15 @@ class StochasticInterpolant(InterpolantModel):
         self._check_training()
         return schedule, names
 
+    def _check_score(self) -> None:
+        """Refuse a diffusion from noise that was joined to the data: given a data point it is not Gaussian."""
+        if self.fields_.schedule.sides == "one-sided" and self.coupling not in (None, "independent"):
+            raise ValueError(
+                f"noise that is joined to the data (coupling={self.coupling!r}) gives no score, and so no diffusion; "
+                "fit with coupling='independent', or sample the flow (epsilon=0)"
+            )
+        super()._check_score()
+
     def _antithetic(self, schedule: Schedule, names: Sequence[str]) -> bool:
         if self.antithetic != "auto":
             return bool(self.antithetic)
@@ -290,7 +300,7 @@ class StochasticInterpolant(InterpolantModel):
     def _ends(self, data: Snapshots, schedule: Schedule, seed: int) -> DrawEnds:
         """Return what draws coupled ends of scaled populations."""
         conditions = None if self.encoder_ is None else self.encoder_.encode(data)
-        coupling = self.coupling or ("ot" if schedule.sides == "two-sided" or self.encoder_ is None else "independent")
+        coupling = self.coupling or ("ot" if schedule.sides == "two-sided" else "independent")
         if schedule.sides == "two-sided":
             if self.encoder_ is not None and self.match is None and coupling not in ("independent", "paired"):
                 warnings.warn(

@@ -310,6 +310,10 @@ def test_sentences_of_use() -> None:
         one_sided.sample(n=3, times=[0.5, 1.0])
     with pytest.raises(ValueError, match="n must be at least 1"):
         one_sided.sample(n=0)
+    joined = gendyn.StochasticInterpolant("one-sided-linear", coupling="ot", steps=5, hidden=(8,))
+    joined.fit(pair().only([2.0]), progress=False).sample(n=3)
+    with pytest.raises(ValueError, match="gives no score, and so no diffusion"):
+        joined.sample(n=3, epsilon=1.0)
     kinds = gendyn.StochasticInterpolant("one-sided-linear", condition="kind", unconditional=0.0, steps=5, hidden=(8,))
     kinds.fit(labelled(), progress=False)
     with pytest.raises(ValueError, match="needs a condition: a value of 'kind'"):
