@@ -37,6 +37,32 @@ PAGES = {
         "python benchmarks/leave_one_out.py --data emt --json benchmarks/results/leave_one_out_emt.json",
         "Raw latent units, as the literature has it; holes at the times 1 and 2.",
     ),
+    "flow_matching_speed": (
+        "Flow matching: speed",
+        "python benchmarks/flow_matching_speed.py --json benchmarks/results/flow_matching_speed.json",
+        "One thread, seconds of the processor, ours and torchcfm in turns; what counts are the ratios.",
+    ),
+    "flow_matching_2d": (
+        "Flow matching in the plane, and bridges between Gaussians",
+        "python benchmarks/flow_matching_2d.py --json benchmarks/results/flow_matching_2d.json",
+        "Rows marked `literature` are quoted, not run (Tong et al. 2024). Low and high are the least and the largest of "
+        "three seeds.",
+    ),
+    "checkerboard": (
+        "Noise to a checkerboard",
+        "python benchmarks/checkerboard.py --json benchmarks/results/checkerboard.json",
+        "![Samples of two models for five strengths of noise](images/checkerboard.png)",
+    ),
+    "mixture_fields": (
+        "Learned fields against exact ones",
+        "python benchmarks/mixture_fields.py --json benchmarks/results/mixture_fields.json",
+        "",
+    ),
+    "letters": (
+        "Letters that were never seen",
+        "python benchmarks/letters.py --json benchmarks/results/letters.json",
+        "",
+    ),
     "resume": (
         "Fits: time, and kill -9",
         "python benchmarks/resume.py --json benchmarks/results/resume.json",

@@ -229,7 +229,7 @@ def bridge_rows(steps: int, seeds: int, dims: tuple[int, ...]) -> list[dict[str,
         for name, values in BRIDGES.items():
             end, mean = values[dim]
             rows.append(row(f"{title}: {name}", "KL at the end", end, peer="literature"))
-            rows.append(row(f"{title}: {name}", "KL, mean over times", mean, peer="literature"))
+            rows.append(row(f"{title}: {name}", "KL, mean of 21 times", mean, peer="literature"))
     return rows
 
 
@@ -246,7 +246,7 @@ def _divergences(paths: Tensor, times: Tensor) -> dict[str, float]:
         x = paths[:, k].double()
         own = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T))
         found.append(float(torch.distributions.kl_divergence(own, _exact(t, paths.shape[2]))))
-    return {"KL at the end": found[-1], "KL, mean over times": float(np.mean(found))}
+    return {"KL at the end": found[-1], "KL, mean of 21 times": float(np.mean(found))}
 
 
 def main() -> int:
