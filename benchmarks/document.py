@@ -45,8 +45,8 @@ PAGES = {
     "flow_matching_2d": (
         "Flow matching in the plane, and bridges between Gaussians",
         "python benchmarks/flow_matching_2d.py --json benchmarks/results/flow_matching_2d.json",
-        "Rows marked `literature` are quoted, not run (Tong et al. 2024). Low and high are the least and the largest of "
-        "three seeds.",
+        "Rows marked `literature` are quoted, not run (Tong et al. 2024). Low and high are the least and the largest "
+        "of three seeds.",
     ),
     "checkerboard": (
         "Noise to a checkerboard",
