@@ -4,6 +4,8 @@ from gendyn.sampling.alpha_stable import AlphaStable
 from gendyn.sampling.brownian_tree import BrownianTree, coarsen, cut, halve
 from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.dense import DenseSolution, dense
+from gendyn.sampling.diffusion_density import diffusion_log_prob
+from gendyn.sampling.flow_density import flow_log_prob, log_density_change
 from gendyn.sampling.fractional import (
     fractional_covariance,
     sample_fractional_brownian_motion,
@@ -22,9 +24,7 @@ from gendyn.sampling.jumps import (
 )
 from gendyn.sampling.likelihood import (
     effective_sample_size,
-    flow_log_prob,
     girsanov_log_weights,
-    log_density_change,
     resample,
     transition_log_prob,
 )
@@ -65,6 +65,7 @@ __all__ = [
     "coarsen",
     "cut",
     "dense",
+    "diffusion_log_prob",
     "effective_sample_size",
     "flow_log_prob",
     "fractional_covariance",

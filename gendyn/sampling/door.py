@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any, Literal, get_args
 
@@ -26,6 +27,7 @@ __all__ = [
     "check_starts",
     "choose_noise",
     "choose_solver",
+    "graph_mode",
     "output_times",
     "own_step",
     "population",
@@ -310,3 +312,10 @@ def own_step(process: Process, method: Solver, step: float | None, substeps: int
             f"interval); {type(process).__name__} names no time_step of its own"
         )
     return float(own)
+
+
+def graph_mode(gradient: Gradient) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which a likelihood is computed: with a graph only where one is asked for."""
+    if gradient not in ("none", "backprop"):
+        raise ValueError(f"gradient must be 'none' or 'backprop'; got {gradient!r}")
+    return contextlib.nullcontext() if gradient == "backprop" else torch.no_grad()

@@ -99,7 +99,7 @@ def test_bent_paths_reach_the_bridge_that_straight_ones_cannot(steps: int) -> No
         middle = 0.5 * v + 0.25 * math.sqrt(4 * v * v + 4 * epsilon**2)
         far = abs(0.5 * v + 0.25 * one - middle)
         assert float(made[:, 1, k].var()) == pytest.approx(middle, abs=0.5 * far)
-        assert float(made[:, 2, k].var()) == pytest.approx(v, rel=0.1)
+        assert float(made[:, 2, k].var()) == pytest.approx(v, rel=0.2)
 
 
 def test_many_times_and_saved() -> None:

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from gendyn.data import Paths
 from gendyn.sampling import ODE, SDE, sample
+from gendyn.sampling.flow_density import flow_log_prob, log_density_change
 from gendyn.sampling.likelihood import (
     effective_sample_size,
-    flow_log_prob,
     girsanov_log_weights,
-    log_density_change,
     resample,
     transition_log_prob,
 )

@@ -290,3 +290,14 @@ def test_nothing_to_convert_is_left_alone():
     ode, additive = ODE(lambda t, x: -x, 1), DOUBLE_WELL
     assert to_stratonovich(ode) is ode
     assert to_ito(additive) is additive
+
+
+def test_noise_first_is_of_order_one_and_never_looks_at_the_first_time(path):
+    process, x0, exact = PROBLEMS["additive"]
+    truth = exact(path[16][0].sum(0))
+    found = [float((end(process, "noise_first_heun", x0, path, n) - truth).square().mean().sqrt()) for n in STEPS]
+    assert -np.polyfit(np.log(STEPS), np.log(found), 1)[0] == pytest.approx(1.0, abs=0.12)
+    singular = SDE(lambda t, x: -x / t, lambda t, x: torch.eye(1, dtype=x.dtype), 1, noise_type="additive")
+    start = torch.ones(5, 1, dtype=torch.float64)
+    made = sample(singular, start, [0.0, 1.0], solver="noise_first_heun", step=0.1, seed=0).values
+    assert torch.isfinite(made).all()

@@ -7,6 +7,7 @@ from gendyn.sampling.solvers.euler_maruyama import EulerMaruyama
 from gendyn.sampling.solvers.general_shark import GeneralShARK
 from gendyn.sampling.solvers.log_euler import LogEuler
 from gendyn.sampling.solvers.milstein import Milstein
+from gendyn.sampling.solvers.noise_first_heun import NoiseFirstHeun
 from gendyn.sampling.solvers.reversible_heun import ReversibleHeun
 from gendyn.sampling.solvers.runge_kutta import (
     EES25,
@@ -37,6 +38,7 @@ _METHODS: tuple[Solver, ...] = (
     ShiftedEuler(),
     SRA1(),
     ShARK(),
+    NoiseFirstHeun(),
     SRI2(),
     SlowRK(),
     GeneralShARK(),
@@ -59,6 +61,7 @@ __all__ = [
     "GeneralShARK",
     "LogEuler",
     "Milstein",
+    "NoiseFirstHeun",
     "ReversibleHeun",
     "RungeKutta",
     "ShARK",
