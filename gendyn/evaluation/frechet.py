@@ -44,7 +44,7 @@ def gaussian_frechet(mean1: Array, covariance1: Array, mean2: Array, covariance2
     Raises
     ------
     ValueError
-        If shapes do not fit.
+        If shapes do not fit, or a number is not finite.
 
     Examples
     --------
@@ -59,6 +59,8 @@ def gaussian_frechet(mean1: Array, covariance1: Array, mean2: Array, covariance2
             "means must be (d,) and covariances (d, d); got "
             f"{mean1.shape}, {first.shape}, {mean2.shape} and {second.shape}"
         )
+    if not all(np.isfinite(part).all() for part in (mean1, mean2, first, second)):
+        raise ValueError("means and covariances must be finite; got NaN or infinity")
     # The eigenvalues of S1 S2 are those of the symmetric A' S2 A with S1 = A A', which rounding cannot make complex.
     values, vectors = np.linalg.eigh(first)
     root = vectors * np.sqrt(np.maximum(values, 0.0))

@@ -87,12 +87,19 @@ def kaplan_yorke_dimension(exponents: ArrayLike) -> float:
     exponents
         All of them, in any order.
 
+    Raises
+    ------
+    ValueError
+        If there is none, or one is NaN.
+
     Examples
     --------
     >>> kaplan_yorke_dimension([0.5, -1.0]), kaplan_yorke_dimension([-1.0, -2.0]), kaplan_yorke_dimension([0.1, 0.0])
     (1.5, 0.0, 2.0)
     """
-    ordered = np.sort(np.asarray(exponents, dtype=np.float64))[::-1]
+    ordered = np.sort(np.asarray(exponents, dtype=np.float64).reshape(-1))[::-1]
+    if not len(ordered) or np.isnan(ordered).any():
+        raise ValueError(f"exponents must be one or more numbers; got {ordered.tolist()}")
     sums = np.cumsum(ordered)
     whole = int((sums >= 0).sum())
     if whole == 0 or whole == len(ordered):

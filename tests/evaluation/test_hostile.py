@@ -14,6 +14,8 @@ from gendyn.evaluation import (
     energy_distance,
     energy_score,
     frechet_distance,
+    gaussian_frechet,
+    kaplan_yorke_dimension,
     kde_kl,
     kurtosis_difference,
     marginal_difference,
@@ -237,6 +239,15 @@ def test_a_power_that_is_not_offered():
                 metric(x, y, p=p)
     with pytest.raises(ValueError, match="p must be 1 or 2; got 3"):
         marginal_wasserstein(*walks(), p=3)
+
+
+def test_closed_forms_are_not_computed_of_nan():
+    bad = np.diag([1.0, np.nan])
+    with pytest.raises(ValueError, match="means and covariances must be finite"):
+        gaussian_frechet(np.zeros(2), bad, np.zeros(2), np.eye(2))
+    for exponents in ([], [0.5, np.nan]):
+        with pytest.raises(ValueError, match="exponents must be one or more numbers"):
+            kaplan_yorke_dimension(exponents)
 
 
 # --- sets that never meet -----------------------------------------------------------------------------------------
