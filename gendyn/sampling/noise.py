@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -158,7 +159,7 @@ def _scales(grid: StepGrid, like: Tensor, units: Sequence[float]) -> list[float 
         return None
     scales: list[float | Tensor] = []
     for unit in units:
-        scale = torch.from_numpy(roots * unit).to(like)
+        scale = (roots * unit).astype(np.float64 if like.dtype == torch.float64 else np.float32)
         equal = bool((scale == scale[0]).all())
-        scales.append(scale[0].item() if equal else scale[:, None, None])
+        scales.append(float(scale[0]) if equal else torch.from_numpy(scale).to(like)[:, None, None])
     return scales
