@@ -29,9 +29,9 @@ from gendyn.interpolants.bent_path import BentPath
 from gendyn.interpolants.conditional_path import ConditionalPath, PathName, make_path
 from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
 from gendyn.interpolants.data_metric import get_metric
+from gendyn.interpolants.flow_model import FlowModel
 from gendyn.interpolants.metric_objective import MetricObjective
 from gendyn.interpolants.objective import FlowMatchingObjective
-from gendyn.interpolants.population_model import PopulationModel
 from gendyn.interpolants.velocity_field import VelocityField
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed
@@ -46,7 +46,7 @@ _METRIC_CELLS = 1000
 CouplingOption = Literal["independent", "ot", "sinkhorn", "spline-ot"]
 
 
-class FlowMatching(PopulationModel):
+class FlowMatching(FlowModel):
     r"""Learn the velocity that carries each population into the next.
 
     Minimises :math:`\mathbb{E}\lVert v_\theta(t, x_t) - \dot x_t\rVert^2` over one network on real time.

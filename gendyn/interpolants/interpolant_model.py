@@ -9,8 +9,8 @@ drift :math:`b_F = b + \epsilon s` (Albergo, Boffi and Vanden-Eijnden 2023).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,20 +21,16 @@ from gendyn.evaluation import wasserstein_value
 from gendyn.interpolants.condition import ConditionEncoder
 from gendyn.interpolants.epsilon import Epsilon, EpsilonName, get_epsilon
 from gendyn.interpolants.fields import InterpolantFields
+from gendyn.interpolants.flow_model import Base, DivergenceOption, FlowModel, chosen_divergence, density_of
 from gendyn.interpolants.interpolant_process import InterpolantProcess
-from gendyn.interpolants.population_model import PopulationModel
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
-from gendyn.sampling import flow_log_prob, sample
+from gendyn.sampling import diffusion_log_prob, sample
+from gendyn.sampling.diffusion_density import DiffusionDensity
 
 __all__ = ["InterpolantModel"]
 
-Base = Callable[[Tensor], Tensor] | torch.distributions.Distribution
 
-_EXACT_DIVERGENCE = 16
-"""Features up to which a divergence is exact by default."""
-
-
-class InterpolantModel(PopulationModel):
+class InterpolantModel(FlowModel):
     """A model of populations that knows velocity and score.
 
     Attributes
@@ -64,6 +60,7 @@ class InterpolantModel(PopulationModel):
         n: int | None = None,
         epsilon: Epsilon | EpsilonName = 0.0,
         margin: float = 0.01,
+        denoise: bool = False,
         condition: Any = None,
         guidance: float = 0.0,
         seed: Seed = 0,
@@ -90,6 +87,9 @@ class InterpolantModel(PopulationModel):
             or ``"path-optimal"`` (one-sided).
         margin
             Part of a gap next to its ends in which epsilon is zero, so that the flow takes out the last noise.
+        denoise
+            Of a one-sided schedule: stop ``margin`` before the end and step from there to the mean of the data given
+            where a path is, instead.
         condition
             One value for all paths, or one for each; of the column that the model was fitted with.
         guidance
@@ -137,78 +137,83 @@ class InterpolantModel(PopulationModel):
         options |= {"step": step, "progress": progress}
         if process.backward:
             return self._backward(process, x0, grid, n, root, extrapolate, **options)
+        if denoise:
+            run = self._short_of_the_end(grid, margin, options)
+            return self._denoised(process, self._simulate(process, x0, run, n, root, extrapolate, **options))
         return self._simulate(process, x0, times, n, root, extrapolate, **options)
 
     def _check_score(self) -> None:
         """Refuse a diffusion where no score is defined or known."""
         self.fields_.check_score()
 
-    def log_prob(
+    def log_prob_bound(
         self,
         x: Tensor,
         *,
+        epsilon: Epsilon | EpsilonName,
         base: Base | None = None,
-        condition: Any = None,
-        guidance: float = 0.0,
-        divergence: Literal["auto", "exact", "hutchinson"] = "auto",
+        paths: int = 64,
+        margin: float = 0.01,
+        divergence: DivergenceOption = "auto",
         probes: int = 1,
         seed: Seed = 0,
-        solver: str = "rk4",
         step: float | None = None,
-        gradient: Literal["none", "backprop"] = "none",
-    ) -> Tensor:
-        r"""Return the log-density of points at the last trained time under the flow.
+        condition: Any = None,
+        guidance: float = 0.0,
+    ) -> DiffusionDensity:
+        """Return a lower bound and an estimate of the log-density of points under a diffusion of this model.
 
-        .. math:: \log \hat\rho_T(x) = \log \rho_0(x_0) - \int \operatorname{div} b(t, x_t)\,dt
+        The density is that of what the learned diffusion makes, which is the flow's only if velocity and score are
+        exact. See :func:`gendyn.sampling.diffusion_log_prob`.
 
         Parameters
         ----------
         x
-            Points ``(B, d)`` in the units of the data.
-        base
-            Log-density ``(B, d) -> (B,)`` of the first population, or a distribution of torch; not needed of a
-            one-sided schedule, which starts from noise.
-        condition, guidance
-            As for :meth:`sample`.
-        divergence, probes, seed
-            ``"exact"``: one backward pass a feature; ``"hutchinson"``: unbiased, with random probes; ``"auto"``: exact
-            up to 16 features.
-        solver, step, gradient
-            As for :func:`gendyn.sampling.flow_log_prob`.
+            Points ``(B, d)`` at the last trained time, in the units of the data.
+        epsilon, margin, condition, guidance
+            Of the diffusion, as for :meth:`sample`.
+        base, divergence, probes
+            As for :meth:`log_prob`.
+        paths
+            How many run back from each point; the estimate is the better the more.
+        seed, step
+            Of these paths.
+
+        Returns
+        -------
+        DiffusionDensity
+            ``bound`` and ``estimate``, ``(B,)`` each.
 
         Raises
         ------
         NotFittedError
             Before :meth:`fit`.
         ValueError
-            If there is no base density, or an exact divergence is asked for in more than a thousand dimensions.
+            If no score is defined, there is no base density, or a condition does not fit.
         """
         self._check_fitted()
-        dim = self.process_.dim
-        if divergence == "exact" and dim > 1000:
-            raise ValueError(
-                f"an exact divergence in {dim} dimensions takes {dim} passes a step; use 'hutchinson' with probes"
-            )
-        if divergence == "auto":
-            divergence = "exact" if dim <= _EXACT_DIVERGENCE else "hutchinson"
+        encoded = self._encoded(condition, guidance, len(x))
+        if encoded is not None and encoded.ndim == 2:
+            encoded = encoded.repeat_interleave(paths, dim=0)
         process = InterpolantProcess(
             self.fields_,
             self.scaling_,
             self.process_.times,
-            condition=self._encoded(condition, guidance, len(x)),
+            epsilon=get_epsilon(epsilon, self.fields_.schedule),
+            margin=margin,
+            condition=encoded,
             guidance=guidance,
         ).to(self.process_.shift.device)
-        return flow_log_prob(
+        return diffusion_log_prob(
             process,
             torch.as_tensor(x).to(self.process_.shift),
             self.times_[[0, -1]],
             self._base_density(base),
-            divergence=divergence,
+            paths=paths,
+            divergence=chosen_divergence(divergence, self.process_.dim),
             probes=probes,
             seed=seed,
-            solver=solver,
             step=step,
-            gradient=gradient,
         )
 
     def suggest_epsilon(
@@ -289,25 +294,49 @@ class InterpolantModel(PopulationModel):
         z = torch.randn(n, len(shift), generator=torch_generator(seed, "noise"), dtype=shift.dtype).to(shift.device)
         return self.scaling_.inverse(z)
 
+    def _flow(self, rows: int, condition: Any = None, guidance: float = 0.0) -> InterpolantProcess:
+        """Return the flow of this many points, under a condition."""
+        return InterpolantProcess(
+            self.fields_,
+            self.scaling_,
+            self.process_.times,
+            condition=self._encoded(condition, guidance, rows),
+            guidance=guidance,
+        ).to(self.process_.shift.device)
+
+    def _starting_points(self, x0: Tensor | None, n: int | None, seed: int) -> Tensor:
+        if x0 is None and self.fields_.schedule.sides == "one-sided":
+            return self._noise(1000 if n is None else n, seed, None)
+        return super()._starting_points(x0, n, seed)
+
     def _base_density(self, base: Base | None) -> Callable[[Tensor], Tensor]:
-        if base is None and self.fields_.schedule.sides == "one-sided":
-            shift, scale = self.process_.shift, self.process_.scale
-            normal = torch.distributions.Normal(shift, scale.expand(len(shift)))
-            return lambda x: normal.log_prob(x).sum(1)  # type: ignore[no-untyped-call]
-        if base is None:
+        if base is not None or self.fields_.schedule.sides != "one-sided":
+            return super()._base_density(base)
+        shift, scale = self.process_.shift, self.process_.scale
+        return density_of(torch.distributions.Normal(shift, scale.expand(len(shift))))
+
+    def _short_of_the_end(self, grid: Tensor, margin: float, options: Mapping[str, Any]) -> Tensor:
+        """Return the times with the last one moved to where a denoising step begins."""
+        if self.fields_.schedule.sides != "one-sided" or float(grid[-1]) != 1.0:
             raise ValueError(
-                "the log-density of the first population is needed: give base= a function (B, d) -> (B,), or a "
-                "distribution of torch"
+                "a denoising step ends at time 1 of a one-sided schedule, where nothing of its noise is left"
             )
-        if not isinstance(base, torch.distributions.Distribution):
-            return base
-        distribution = base
+        if options.get("to") is not None:
+            raise ValueError("a denoising step changes paths after they were run; leave out to=")
+        if margin == 0 or (len(grid) > 1 and float(grid[-2]) >= 1 - margin):
+            raise ValueError(f"a denoising step needs room: a margin above 0, and no other time beyond {1 - margin:g}")
+        return torch.cat([grid[:-1], torch.tensor([1 - margin], dtype=torch.float64)])
 
-        def density(x: Tensor) -> Tensor:
-            found: Tensor = distribution.log_prob(x)
-            return found.sum(1) if found.ndim == 2 else found
-
-        return density
+    def _denoised(self, process: InterpolantProcess, paths: Paths) -> Paths:
+        r"""Return paths whose last values are :math:`E[x_1 \mid x_t] = (x + \alpha^2 s)/\beta` of what they were."""
+        t = paths.times[-1]
+        x = paths.values[:, -1].to(process.shift)
+        c = self.fields_.schedule.at(t)
+        score = process.score(t.to(x), x) * process.scale
+        clean = (self.scaling_.transform(x) + float(c.alpha) ** 2 * score) / float(c.beta)
+        values = torch.cat([paths.values[:, :-1], self.scaling_.inverse(clean)[:, None].to(paths.values)], dim=1)
+        times = torch.cat([paths.times[:-1], torch.ones_like(t)[None]])
+        return Paths(times, values, names=self.names_, info=paths.info)
 
     def _backward(
         self,

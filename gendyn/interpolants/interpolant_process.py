@@ -11,6 +11,7 @@ populations of length 1.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -22,6 +23,9 @@ from gendyn.interpolants.epsilon import Epsilon
 from gendyn.interpolants.fields import InterpolantFields
 
 __all__ = ["InterpolantProcess"]
+
+_LARGEST_RATIO = 1e3
+"""Of epsilon and gamma, beyond which the noise of a learned noise is all there is."""
 
 
 class InterpolantProcess(nn.Module):
@@ -87,6 +91,7 @@ class InterpolantProcess(nn.Module):
             raise ValueError(f"margin must lie in [0, 0.5); got {margin}")
         if moves:
             fields.check_score()
+            _warn_of_singular_noise(fields, epsilon, margin)
         self.noise_type: Literal["none", "additive"] = "additive" if moves else "none"
         self.noise_dim = self.dim if moves else 0
         self.register_buffer("shift", scaling.shift.clone())
@@ -150,3 +155,20 @@ class InterpolantProcess(nn.Module):
         if self.guidance == 0:
             return found
         return (1 + self.guidance) * found - self.guidance * field(s, z, torch.zeros_like(condition))
+
+
+def _warn_of_singular_noise(fields: InterpolantFields, epsilon: Epsilon, margin: float) -> None:
+    """Warn where a score that is a learned noise over gamma meets an epsilon that does not vanish with it."""
+    if fields.schedule.sides == "one-sided" or "score" in fields.networks:
+        return
+    inner = max(margin, fields.margin)
+    t = torch.linspace(inner, 1 - inner, 201, dtype=torch.float64)
+    strength = epsilon(t) if callable(epsilon) else torch.full_like(t, epsilon)
+    largest = float((strength / fields.schedule.gamma.value(t)).max())
+    if largest > _LARGEST_RATIO:
+        warnings.warn(
+            f"epsilon / gamma reaches {largest:.3g}, by which errors of the learned noise are magnified; use an "
+            "epsilon that vanishes at the ends, such as gendyn.interpolants.vanishing(), a larger margin, or learn "
+            "'score'",
+            stacklevel=4,
+        )
