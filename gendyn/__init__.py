@@ -10,6 +10,7 @@ from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
 from gendyn.evaluation import evaluate, leave_one_out
 from gendyn.interpolants import (
     ActionMatching,
+    BarycentricInterpolant,
     FlowMatching,
     MetaFlowMatching,
     OptimalInterpolant,
@@ -27,6 +28,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 
 __all__ = [
     "ActionMatching",
+    "BarycentricInterpolant",
     "Cohort",
     "FlowMatching",
     "MetaFlowMatching",

@@ -12,6 +12,7 @@ import torch
 
 from gendyn.interpolants import (
     ActionMatching,
+    BarycentricInterpolant,
     FlowMatching,
     MetaFlowMatching,
     OptimalInterpolant,
@@ -24,6 +25,7 @@ __all__ = ["MODELS", "load"]
 
 MODELS: dict[str, type[Estimator]] = {
     "ActionMatching": ActionMatching,
+    "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
     "MetaFlowMatching": MetaFlowMatching,
     "OptimalInterpolant": OptimalInterpolant,

@@ -77,6 +77,7 @@ CASES = {
         gendyn.ActionMatching,
         {"sigma": 0.5, "unbalanced": True, "interpolation": "mixture", "steps": 30, "hidden": (8,)},
     ),
+    "BarycentricInterpolant": Case(gendyn.BarycentricInterpolant, {"steps": 30, "hidden": (8,)}),
     "FlowMatching(independent)": Case(gendyn.FlowMatching, {"coupling": "independent", "steps": 30, "hidden": (8,)}),
     "FlowMatching(ot)": Case(gendyn.FlowMatching, {"coupling": "ot", "steps": 30, "hidden": (8,)}),
     "FlowMatching(sinkhorn)": Case(gendyn.FlowMatching, {"coupling": "sinkhorn", "steps": 30, "hidden": (8,)}),

@@ -2,6 +2,8 @@
 
 from gendyn.interpolants.action_matching import ActionMatching
 from gendyn.interpolants.analytic import ExactFields, GaussianMixture, GaussianMixtureInterpolant
+from gendyn.interpolants.barycentric_flow import BarycentricFlow
+from gendyn.interpolants.barycentric_interpolant import BarycentricInterpolant
 from gendyn.interpolants.conditional_path import CardinalSpline
 from gendyn.interpolants.coupled_paths import CoupledPaths, couple
 from gendyn.interpolants.data_metric import METRICS
@@ -16,6 +18,7 @@ from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.optimal_interpolant import OptimalInterpolant
 from gendyn.interpolants.presets import PRESETS, Preset, preset, preset_table
 from gendyn.interpolants.schedule import SCHEDULES, CustomSchedule, Schedule
+from gendyn.interpolants.simplex_path import SimplexPath
 from gendyn.interpolants.stochastic_interpolant import StochasticInterpolant
 from gendyn.interpolants.trajectory_flow_matching import TrajectoryFlowMatching
 from gendyn.interpolants.velocity_field import VelocityField
@@ -26,6 +29,8 @@ __all__ = [
     "PRESETS",
     "SCHEDULES",
     "ActionMatching",
+    "BarycentricFlow",
+    "BarycentricInterpolant",
     "CardinalSpline",
     "CoupledPaths",
     "CustomSchedule",
@@ -42,6 +47,7 @@ __all__ = [
     "OptimalInterpolant",
     "Preset",
     "Schedule",
+    "SimplexPath",
     "StochasticInterpolant",
     "TrajectoryFlowMatching",
     "VelocityField",
