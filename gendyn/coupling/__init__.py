@@ -16,6 +16,7 @@ from gendyn.coupling.pairing import (
 )
 from gendyn.coupling.partial import partial_plan
 from gendyn.coupling.plan import Plan
+from gendyn.coupling.static_bridge import StaticBridge, bridge_kl, bridge_plan, static_bridge
 
 __all__ = [
     "ConditionedCost",
@@ -28,14 +29,18 @@ __all__ = [
     "PartialCoupling",
     "Plan",
     "PlanChain",
+    "StaticBridge",
     "TransportError",
     "UnbalancedCoupling",
     "attach_conditions",
+    "bridge_kl",
+    "bridge_plan",
     "chain_minibatch",
     "cost_matrix",
     "exact_plan",
     "get_coupling",
     "partial_plan",
     "sinkhorn_plan",
+    "static_bridge",
     "transport_cost",
 ]

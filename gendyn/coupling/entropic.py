@@ -157,6 +157,39 @@ def sinkhorn_plan(
             f"regularisation must be at least {_LEAST_REGULARISATION * spread:.2g}, {_LEAST_REGULARISATION:g} of the "
             f"spread of the costs; got {epsilon:g}: use exact_plan where it should vanish"
         )
+    result, used = solve_entropic(
+        costs,
+        a,
+        b,
+        epsilon,
+        relaxation=relaxation,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        potentials=potentials,
+    )
+    if not result.marginal_error <= tolerance:
+        warnings.warn(
+            f"the entropic plan misses its weights by {result.marginal_error:.1e} of the mass after {used} iterations; "
+            "raise max_iterations or regularisation",
+            UserWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def solve_entropic(
+    costs: Tensor,
+    a: Tensor,
+    b: Tensor,
+    epsilon: float,
+    *,
+    relaxation: float = math.inf,
+    max_iterations: int,
+    tolerance: float,
+    potentials: tuple[ArrayLike, ArrayLike] | None = None,
+) -> tuple[EntropicPlan, int]:
+    """Solve for checked costs and weights; return how far it got, and the iterations at the final regularisation."""
+    spread = float(costs.max() - costs.min())
     f, g = _start(potentials, a, b)
     # A point without weight has no part in the iteration; its potential follows from the others at the end.
     rows, columns = a > 0, b > 0
@@ -180,20 +213,34 @@ def sinkhorn_plan(
             f"at relaxation {relaxation:g} letting all mass vanish is cheaper than moving any: the costs are at least "
             f"{float(costs.min()):.3g}; raise relaxation"
         )
-    if not error <= tolerance:
-        warnings.warn(
-            f"the entropic plan misses its weights by {error:.1e} of the mass after {used} iterations; "
-            "raise max_iterations or regularisation",
-            UserWarning,
-            stacklevel=2,
-        )
     f[rows], g[columns] = inner_f, inner_g
     if not whole:
         damping = problem.damping(epsilon)
         f[~rows] = damping * _soft_minimum(costs[~rows][:, columns] - inner_g, problem.b, epsilon)
         g[~columns] = damping * _soft_minimum(costs[rows][:, ~columns].T - inner_f, problem.a, epsilon)
     plan = _sparse(mass, (a_met, b_met), rows, columns)
-    return EntropicPlan(plan, (f, g), epsilon, error, iterations, 1.0 if math.isinf(relaxation) else total)
+    mass_moved = 1.0 if math.isinf(relaxation) else total
+    return EntropicPlan(plan, (f, g), epsilon, error, iterations, mass_moved), used
+
+
+def plan_of_potentials(costs: Tensor, potentials: tuple[Tensor, Tensor], epsilon: float, a: Tensor, b: Tensor) -> Plan:
+    r"""Return the balanced plan :math:`a_i b_j e^{(f_i + g_j - c_{ij}) / \varepsilon}` that potentials stand for.
+
+    Parameters
+    ----------
+    costs
+        ``(n_0, n_1)``, float64.
+    potentials
+        ``f`` and ``g`` of an :class:`EntropicPlan` of these costs.
+    epsilon
+        Its regularisation.
+    a, b
+        Weights ``(n_0,)`` and ``(n_1,)`` that sum to 1.
+    """
+    rows, columns = a > 0, b > 0
+    problem = _Problem(costs[rows][:, columns], a[rows], b[columns], math.inf)
+    mass = problem.mass(potentials[0][rows], potentials[1][columns], epsilon)
+    return _sparse(mass, (problem.a, problem.b), rows, columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ from gendyn.data import Paths
 from gendyn.data.checks import ArrayLike, as_tensor, check_finite
 from gendyn.sampling.process import Calculus, NoiseType, Process
 
-__all__ = ["ExactLinear", "LinearProcess", "Transition"]
+__all__ = ["ExactLinear", "LinearProcess", "Transition", "linear_transitions", "triangular_root"]
 
 _CACHED = 1024
 """Transitions that a process remembers; a grid of equal steps needs one, an irregular one a few hundred."""
@@ -73,16 +73,7 @@ class Transition:
     @cached_property
     def factor(self) -> Tensor:
         r"""The lower triangular :math:`L` with :math:`L L^\top = C`, shape of ``covariance``; `C` may be singular."""
-        factor: Tensor
-        factor, failed = torch.linalg.cholesky_ex(self.covariance)
-        if not bool(failed.any()):
-            return factor
-        # A singular covariance has a triangular root all the same: R^T of the QR decomposition of any other root.
-        values, vectors = torch.linalg.eigh(self.covariance)
-        root = vectors * values.clamp_min(0.0).sqrt()[..., None, :]
-        triangle = torch.linalg.qr(root.mT, mode="r").R.mT
-        signs = torch.where(triangle.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(triangle)
-        return torch.where((failed == 0)[..., None, None], factor, triangle * signs[..., None, :])
+        return triangular_root(self.covariance)
 
     def mean(self, x: Tensor) -> Tensor:
         r"""Return :math:`F x + c` for rows of ``x (B, d)``, in the type of ``x``."""
@@ -196,31 +187,7 @@ class LinearProcess:
         ValueError
             If a time is not finite or is negative.
         """
-        h = times.detach().to("cpu", torch.float64)
-        if h.ndim != 1 or not bool((torch.isfinite(h) & (h >= 0)).all()):
-            raise ValueError(f"a transition needs finite times of at least 0; got {times.tolist()}")
-        d = self.dim
-        # Halve each time until the rate times it is below 1.
-        speed = float(self.rate.abs().sum(1).max())
-        halvings = torch.log2((speed * h).clamp_min(1.0)).ceil()
-        short = h / 2.0**halvings
-        # The exponential is linear in S S^T and b; scaled to 1, they do not decide its accuracy.
-        noise, offset = self.noise_covariance, self.offset
-        noise_scale, offset_scale = (float(v.abs().max()) or 1.0 for v in (noise, offset))
-        block = torch.zeros(2 * d + 1, 2 * d + 1, dtype=torch.float64)
-        block[:d, :d], block[d : 2 * d, d : 2 * d] = self.rate, -self.rate.T
-        block[:d, d : 2 * d], block[:d, -1] = noise / noise_scale, offset / offset_scale
-        exponential = torch.linalg.matrix_exp(block * short[:, None, None])
-        matrix = exponential[:, :d, :d]
-        covariance = noise_scale * exponential[:, :d, d : 2 * d] @ matrix.mT
-        shift = offset_scale * exponential[:, :d, -1]
-        for k in range(int(halvings.max())):
-            more = halvings > k
-            shift = torch.where(more[:, None], shift + matrix_product(matrix, shift), shift)
-            doubled = covariance + matrix @ covariance @ matrix.mT
-            covariance = torch.where(more[:, None, None], doubled, covariance)
-            matrix = torch.where(more[:, None, None], matrix @ matrix, matrix)
-        return Transition(matrix, shift, (covariance + covariance.mT) / 2)
+        return linear_transitions(self.rate, self.offset, self.noise_covariance, times)
 
     def step(self, x: Tensor, h: float | Tensor, normals: Tensor) -> Tensor:
         r"""Return :math:`F_h x + c_h + L_h z`, the exact step, with :math:`L_h` the Cholesky factor of :math:`C_h`.
@@ -413,6 +380,66 @@ class ExactLinear:
         # A step of length zero has increments of zero, and no normals are wanted of it.
         normals = dw / root if not isinstance(root, Tensor) else dw / torch.where(root > 0, root, 1.0)
         return linear.step(x, h, normals)
+
+
+def linear_transitions(rate: Tensor, offset: Tensor, noise_covariance: Tensor, times: Tensor) -> Transition:
+    r"""Return the transitions of :math:`dX = (A X + b)\,dt + S\,dW` over several times, differentiable in A, b, S S^T.
+
+    Parameters
+    ----------
+    rate, offset, noise_covariance
+        :math:`A` ``(d, d)``, :math:`b` ``(d,)`` and :math:`S S^\top` ``(d, d)``, float64, on the CPU.
+    times
+        ``(K,)``, finite, at least 0.
+
+    Returns
+    -------
+    Transition
+        ``(K, d, d)``, ``(K, d)``, ``(K, d, d)``.
+
+    Raises
+    ------
+    ValueError
+        If a time is not finite or is negative.
+    """
+    h = times.detach().to("cpu", torch.float64)
+    if h.ndim != 1 or not bool((torch.isfinite(h) & (h >= 0)).all()):
+        raise ValueError(f"a transition needs finite times of at least 0; got {times.tolist()}")
+    d = len(rate)
+    # Halve each time until the rate times it is below 1.
+    speed = float(rate.detach().abs().sum(1).max())
+    halvings = torch.log2((speed * h).clamp_min(1.0)).ceil()
+    short = h / 2.0**halvings
+    # The exponential is linear in S S^T and b; scaled to 1, they do not decide its accuracy.
+    noise_scale, offset_scale = (float(v.detach().abs().max()) or 1.0 for v in (noise_covariance, offset))
+    block = torch.zeros(2 * d + 1, 2 * d + 1, dtype=torch.float64)
+    block[:d, :d], block[d : 2 * d, d : 2 * d] = rate, -rate.T
+    block[:d, d : 2 * d], block[:d, -1] = noise_covariance / noise_scale, offset / offset_scale
+    exponential = torch.linalg.matrix_exp(block * short[:, None, None])
+    matrix = exponential[:, :d, :d]
+    covariance = noise_scale * exponential[:, :d, d : 2 * d] @ matrix.mT
+    shift = offset_scale * exponential[:, :d, -1]
+    for k in range(int(halvings.max())):
+        more = halvings > k
+        shift = torch.where(more[:, None], shift + matrix_product(matrix, shift), shift)
+        doubled = covariance + matrix @ covariance @ matrix.mT
+        covariance = torch.where(more[:, None, None], doubled, covariance)
+        matrix = torch.where(more[:, None, None], matrix @ matrix, matrix)
+    return Transition(matrix, shift, (covariance + covariance.mT) / 2)
+
+
+def triangular_root(covariance: Tensor) -> Tensor:
+    r"""Return the lower triangular :math:`L` with :math:`L L^\top = C` of ``(..., d, d)``; `C` may be singular."""
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if not bool(failed.any()):
+        return factor
+    # A singular covariance has a triangular root all the same: R^T of the QR decomposition of any other root.
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp_min(0.0).sqrt()[..., None, :]
+    triangle = torch.linalg.qr(root.mT, mode="r").R.mT
+    signs = torch.where(triangle.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(triangle)
+    return torch.where((failed == 0)[..., None, None], factor, triangle * signs[..., None, :])
 
 
 def matrix_product(matrix: Tensor, x: Tensor) -> Tensor:
