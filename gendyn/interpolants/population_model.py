@@ -207,6 +207,11 @@ class PopulationModel(Estimator):
                 f"{type(self).__name__} needs populations at two times or more; "
                 f"got {len(data)} (time {data.times.tolist()})"
             )
+        for time, size in zip(data.times.tolist(), data.sizes, strict=True):
+            if size < 2:
+                raise ValueError(
+                    f"{type(self).__name__} needs populations of at least 2 cells; at time {time:g} there is {size}"
+                )
 
     def _train(
         self,

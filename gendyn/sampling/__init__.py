@@ -6,6 +6,7 @@ from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.dense import DenseSolution, dense
 from gendyn.sampling.diffusion_density import diffusion_log_prob
 from gendyn.sampling.flow_density import flow_log_prob, log_density_change
+from gendyn.sampling.fokker_planck import GridDensity, fokker_planck
 from gendyn.sampling.fractional import (
     fractional_covariance,
     sample_fractional_brownian_motion,
@@ -49,6 +50,7 @@ __all__ = [
     "DormandPrince",
     "EulerMaruyama",
     "ExactLinear",
+    "GridDensity",
     "JumpPaths",
     "JumpProcess",
     "JumpSpec",
@@ -68,6 +70,7 @@ __all__ = [
     "diffusion_log_prob",
     "effective_sample_size",
     "flow_log_prob",
+    "fokker_planck",
     "fractional_covariance",
     "from_torchsde",
     "girsanov_log_weights",

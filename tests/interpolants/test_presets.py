@@ -148,9 +148,14 @@ def test_a_constant_diffusion_is_the_brownian_bridge() -> None:
 
 @pytest.mark.parametrize(
     ("sigma", "cross", "middle"),
-    [(0.1, 0.495025, 0.5625125), (0.5, 0.39038820, 0.57019410), (1.0, 0.20710678, 0.66605339), (2.0, 0.06155281, None)],
+    [
+        (0.1, 0.495025, 0.5625125),
+        (0.5, 0.39038820, 0.57019410),
+        (1.0, 0.20710678, 0.66605339),
+        (2.0, 0.06155281, 1.34327641),
+    ],
 )
-def test_entropic_ends_make_the_bridge_of_two_gaussians(sigma: float, cross: float, middle: float | None) -> None:
+def test_entropic_ends_make_the_bridge_of_two_gaussians(sigma: float, cross: float, middle: float) -> None:
     """The diffusion that velocity and score of the bridge give joins its ends as the entropic plan does."""
     for diffusion in ((sigma,), (sigma * 1.5, sigma * 0.5, sigma)):
         schedule = BridgeSchedule(("bridge", *diffusion))
@@ -166,9 +171,8 @@ def test_entropic_ends_make_the_bridge_of_two_gaussians(sigma: float, cross: flo
         assert 0.25 * math.exp(float(slope.mean())) == pytest.approx(c01, rel=1e-4)
         if len(diffusion) == 1:
             assert c01 == pytest.approx(cross, abs=6e-9)
-            if middle is not None:
-                at = 0.25 * 0.25 + 0.25 + 0.5 * c01 + 0.25 * sigma**2
-                assert at == pytest.approx(middle, abs=6e-9)
+            at = 0.25 * 0.25 + 0.25 + 0.5 * c01 + 0.25 * sigma**2
+            assert at == pytest.approx(middle, abs=6e-9)
 
 
 def test_the_monotone_path_is_that_of_scipy() -> None:
