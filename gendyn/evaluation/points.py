@@ -129,6 +129,8 @@ def _weights(weights: Any, n: int, name: str) -> Array:
     w = (weights.detach().cpu().numpy() if isinstance(weights, Tensor) else np.asarray(weights)).astype(np.float64)
     if w.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},); got {w.shape}")
-    if not np.isfinite(w).all() or (w < 0).any() or not w.sum() > 0:
+    if not np.isfinite(w).all() or (w < 0).any() or not w.max() > 0:
         raise ValueError(f"{name} must be finite, non-negative and not all zero")
+    # Divided by the largest first, so that their sum is a number.
+    w = w / w.max()
     return np.asarray(w / w.sum())

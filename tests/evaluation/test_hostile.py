@@ -167,6 +167,14 @@ def test_units_do_not_show_where_they_are_divided_out(unit):
     )
 
 
+def test_units_of_weights_do_not_show():
+    x, y = populations()
+    w = RNG.random(60)
+    expected = wasserstein_value(x, y, weights_real=w)
+    for unit in (1e-300, 1e307):
+        assert wasserstein_value(x, y, weights_real=unit * w) == pytest.approx(expected)
+
+
 # --- runaways ---------------------------------------------------------------------------------------------------
 
 
