@@ -4,9 +4,9 @@ A fitted model moves cells from a measured time to the hole; which cells is a ch
 
 - ``restart``: those of the time before the hole;
 - ``rollout``: those of the first time;
-- ``two-sided`` (models without noise): those before the hole forward and those after it backward. With the exact plan
-  :math:`P_{ij}` between the two populations and :math:`s` the fraction of the gap at which the hole lies, partners meet
-  at :math:`(1-s)\,\phi_{t_- \to t}(x_i) + s\,\phi_{t_+ \to t}(y_j)` with mass :math:`P_{ij}`.
+- ``two-sided`` (models without noise or growth): those before the hole forward and those after it backward. With the
+  exact plan :math:`P_{ij}` between the two populations and :math:`s` the fraction of the gap at which the hole lies,
+  partners meet at :math:`(1-s)\,\phi_{t_- \to t}(x_i) + s\,\phi_{t_+ \to t}(y_j)` with mass :math:`P_{ij}`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def predict_starts(
         result = {"restart": forward}
         if "rollout" in starts:
             result["rollout"] = forward if previous == first else _pushed(model, train, first, hole, seed)
-        if "two-sided" in starts and getattr(model.process_, "noise_type", None) == "none":
+        still = getattr(model.process_, "noise_type", None) == "none" and not getattr(model, "grows", False)
+        if "two-sided" in starts and still:
             backward = _pushed(model, train, following, hole, seed)
             plan = neighbour_plan(train, hole) if plan is None else plan
             s = (hole - previous) / (following - previous)
@@ -102,6 +103,11 @@ def _checked(name: str, output: Any, dim: int) -> Prediction:
 
 def _pushed(model: Any, train: Snapshots, start: float, hole: float, seed: int) -> Prediction:
     """Push every row of one population to the hole."""
-    paths: Paths = model.sample(train.population(start), [start, hole], seed=seed)
+    cells = train.population(start)
+    if getattr(model, "grows", False):
+        grown, logs = model.sample_weighted(cells, [start, hole], seed=seed)
+        mass = train.mass(start).to(logs) * (logs[:, -1] - logs[:, -1].max()).exp()
+        return Prediction(grown.values[:, -1], mass / mass.sum())
+    paths: Paths = model.sample(cells, [start, hole], seed=seed)
     weights = None if train.weights is None else train.mass(start)
     return Prediction(paths.values[:, -1], weights)

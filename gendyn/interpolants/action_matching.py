@@ -20,16 +20,15 @@ from gendyn.data import Paths, Scaling, Snapshots
 from gendyn.interpolants.action_objective import ActionObjective, Interpolation
 from gendyn.interpolants.conditional_path import CardinalSpline
 from gendyn.interpolants.coupled_paths import CoupledPaths, CouplingName, couple
-from gendyn.interpolants.population_model import PopulationModel
-from gendyn.interpolants.potential_flow import GrowingFlow, PotentialFlow
+from gendyn.interpolants.growing_model import GrowingModel
+from gendyn.interpolants.potential_flow import PotentialFlow
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling import sample
 
 __all__ = ["ActionMatching"]
 
 
-class ActionMatching(PopulationModel):
+class ActionMatching(GrowingModel):
     r"""Learn the potential that moves each population into the next.
 
     Parameters
@@ -212,96 +211,18 @@ class ActionMatching(PopulationModel):
             **options,
         )
 
-    def sample_weighted(
-        self,
-        x0: Tensor | Snapshots | None = None,
-        times: Tensor | Sequence[float] | None = None,
-        *,
-        n: int | None = None,
-        seed: Seed = 0,
-        step: float | None = None,
-    ) -> tuple[Paths, Tensor]:
-        r"""Run the unbalanced process and return paths with the logarithm of the weight each cell has gained.
+    @property
+    def grows(self) -> bool:
+        """Whether cells multiply and die."""
+        return self.unbalanced
 
-        The population at a time is the paths' values there under the weights :math:`w`, with
-        :math:`d \log w/dt = s(t, X)` and weight one at the start.
-
-        Parameters
-        ----------
-        x0, times, n, seed, step
-            As for :meth:`sample`.
-
-        Returns
-        -------
-        paths, log_weights
-            Paths with values ``(n, T, d)`` and logarithms of weights ``(n, T)``.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If the model was not fitted with ``unbalanced=True``, or as in :meth:`sample`.
-        """
-        self._check_fitted()
-        if not self.unbalanced:
-            raise ValueError("cells of this model do not grow: fit it with unbalanced=True")
-        root = as_seed(seed)
-        points, start, grid = self._start(x0, times)
-        self._check_range([start, *grid.tolist()], extrapolate=False)
-        if n is not None:
-            points = self._resample(points, n, root)
-        state = torch.cat([points, points.new_zeros(len(points), 1)], dim=1)
-        later = start != float(grid[0])
-        run = torch.cat([torch.tensor([start], dtype=torch.float64), grid]) if later else grid
-        made = sample(GrowingFlow(self.process_), state, run, seed=root, solver=self._solver, step=step)
-        values = made.values[:, 1:] if later else made.values
-        return Paths(grid, values[..., :-1], names=self.names_, info=made.info), values[..., -1]
-
-    def growth(self, data: Snapshots) -> list[Tensor]:
-        """Return how fast each measured cell multiplies: the potential at its place and time.
-
-        Parameters
-        ----------
-        data
-            Populations at times within the trained range.
-
-        Returns
-        -------
-        list of Tensor
-            One ``(n_k,)`` a time, per unit of time.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If the model was not fitted with ``unbalanced=True``, or a time is out of the trained range.
-        """
-        self._check_fitted()
-        if not self.unbalanced:
-            raise ValueError("cells of this model do not grow: fit it with unbalanced=True")
-        self._check_range(data.times.tolist(), extrapolate=False)
-        with torch.no_grad():
-            return [
-                self.process_.growth(t.to(device=x.device), x) for t, x in zip(data.times, data.samples, strict=True)
-            ]
+    @property
+    def _how_to_grow(self) -> str:
+        return "unbalanced=True"
 
     @property
     def _solver(self) -> str:
         return "euler_maruyama" if self.sigma > 0 else "heun"
-
-    def _push(self, data: Snapshots, k: int, max_cells: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Return predicted cells with the weights they have gained."""
-        if not self.unbalanced:
-            return super()._push(data, k, max_cells, seed)
-        time = [float(data.times[k])]
-        if k == 0:
-            paths, logs = self.sample_weighted(n=max_cells, times=time, seed=seed)
-            return paths.values[:, -1], torch.softmax(logs[:, -1], 0)
-        paths, logs = self.sample_weighted(data.only([float(data.times[k - 1])]), time, seed=seed)
-        before = logs.new_ones(len(paths)) if data.weights is None else data.weights[k - 1]
-        return paths.values[:, -1], before * torch.softmax(logs[:, -1], 0)
 
     def _check_hyper_parameters(self) -> None:
         """Raise a ValueError for the first hyper-parameter that is out of range."""

@@ -14,6 +14,7 @@ between optimally transported pairs, or, with ``coupling="spline-ot"``, natural 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -30,9 +31,12 @@ from gendyn.interpolants.conditional_path import ConditionalPath, PathName, make
 from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
 from gendyn.interpolants.data_metric import get_metric
 from gendyn.interpolants.flow_model import FlowModel
+from gendyn.interpolants.growing_model import GrowingModel
+from gendyn.interpolants.growing_objective import GrowingObjective, VelocityAndGrowth
+from gendyn.interpolants.growing_paths import GrowingPaths, couple_growing
 from gendyn.interpolants.metric_objective import MetricObjective
 from gendyn.interpolants.objective import FlowMatchingObjective
-from gendyn.interpolants.velocity_field import VelocityField
+from gendyn.interpolants.velocity_field import GrowingVelocityField, VelocityField
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling import sample
@@ -46,12 +50,13 @@ _METRIC_CELLS = 1000
 CouplingOption = Literal["independent", "ot", "sinkhorn", "spline-ot"]
 
 
-class FlowMatching(FlowModel):
+class FlowMatching(FlowModel, GrowingModel):
     r"""Learn the velocity that carries each population into the next.
 
     Minimises :math:`\mathbb{E}\lVert v_\theta(t, x_t) - \dot x_t\rVert^2` over one network on real time.
     The learned process is an ordinary differential equation: each start point has one future, and the
-    spread of a later population comes from the spread of the first.
+    spread of a later population comes from the spread of the first. With a finite ``relaxation`` cells also multiply
+    and die.
 
     Parameters
     ----------
@@ -67,6 +72,11 @@ class FlowMatching(FlowModel):
         (monotone cubic: overshoots nowhere), ``"trigonometric"`` (quarter circles), ``"metric"`` (bent towards the data
         by a network that learns first, for another ``steps``), or ``"shrinking"`` (two times, the first of which is
         standard Gaussian noise in scaled units). By default ``"linear"``, and ``"cubic"`` for ``"spline-ot"``.
+    relaxation
+        Price of mass that appears or vanishes between two times, in squared scaled units: cells multiply and die where
+        that is cheaper than to move, see :mod:`gendyn.interpolants.growing_paths`. Small prices explain much by growth;
+        ``None``: every cell keeps its weight. Needs ``"ot"`` or ``"spline-ot"``. Choose it by
+        :class:`gendyn.evaluation.InnerHoldOut`.
     sigma
         Standard deviation of the noise around a conditional path, in units of the scaled data.
     reflow
@@ -140,6 +150,7 @@ class FlowMatching(FlowModel):
         coupling: CouplingOption | RelaxedCoupling = "ot",
         *,
         path: PathName | None = None,
+        relaxation: float | None = None,
         sigma: float = 0.1,
         reflow: int = 0,
         metric: str | tuple[str | float, ...] = "land",
@@ -162,6 +173,7 @@ class FlowMatching(FlowModel):
     ) -> None:
         self.coupling = coupling
         self.path = path
+        self.relaxation = relaxation
         self.sigma = sigma
         self.reflow = reflow
         self.metric = metric
@@ -228,9 +240,8 @@ class FlowMatching(FlowModel):
         training, held_out = self._split(scaled, root)
         if self._path_name == "shrinking":
             _check_standard_gaussian(scaled.samples[0])
-        table = self._couple(training, root)
-        watched = None if held_out is None else CoupledPaths(held_out, self._couple(held_out, root))
-        coupled = CoupledPaths(training, table)
+        coupled = self._coupled(training, root)
+        watched = None if held_out is None else self._coupled(held_out, root)
         knots = (data.times.double() - data.times[0].double()) / (data.times[-1] - data.times[0]).double()
         if self._path_name == "metric":
             path: ConditionalPath = self._metric_path(
@@ -242,11 +253,8 @@ class FlowMatching(FlowModel):
         histories = []
         for k in range(self.reflow + 1):
             seed_k = root if k == 0 else derive_seed(root, "reflow", k)
-            network = VelocityNetwork(
-                data.dim, hidden=tuple(self.hidden), activation=self.activation, seed=derive_seed(seed_k, "network")
-            ).to(device=data.device, dtype=data.dtype)
-            process = VelocityField(network, scaling, data.times).to(data.device)
-            objective = FlowMatchingObjective(network, path, coupled, validation=watched, batch_size=self.batch_size)
+            process = self._process(scaling, data.times, seed_k).to(data.device)
+            objective = self._objective(process, path, coupled, watched)
             file = checkpoint if checkpoint is None or k == 0 else f"{checkpoint}.{k}"
             self._train(objective, data, process, seed_k, progress=progress, checkpoint=file, resume=resume)
             histories.append(self.history_.assign(step=self.history_["step"] + k * self.steps))
@@ -274,6 +282,8 @@ class FlowMatching(FlowModel):
             get_metric(self.metric)
             if self.reflow:
                 raise ValueError("reflow makes paths straight, which a metric path is not to be; leave one of them out")
+        if self.relaxation is not None:
+            self._check_relaxation(self.relaxation)
         if self.reflow < 0:
             raise ValueError(f"reflow must be zero or a number of rounds; got {self.reflow}")
         if self._path_name == "shrinking" and not self.sigma < 1:
@@ -285,10 +295,53 @@ class FlowMatching(FlowModel):
             )
         self._check_training()
 
-    def _couple(self, snapshots: Snapshots, seed: int) -> Tensor:
-        """Draw the table of coupled tuples."""
+    def _check_relaxation(self, price: float) -> None:
+        if not 0 < price < math.inf:
+            raise ValueError(f"relaxation must be a positive price, or None; got {price}")
+        if self.coupling not in ("ot", "spline-ot"):
+            raise ValueError(f"relaxation needs coupling 'ot' or 'spline-ot'; got {self.coupling!r}")
+        for name in ("block", "match", "reflow"):
+            if getattr(self, name):
+                raise ValueError(f"growing paths are chained from whole plans by the cost alone; leave {name} out")
+
+    @property
+    def grows(self) -> bool:
+        """Whether cells multiply and die."""
+        return self.relaxation is not None
+
+    @property
+    def _how_to_grow(self) -> str:
+        return "relaxation=, the price of mass that appears or vanishes"
+
+    def _process(self, scaling: Scaling, times: Tensor, seed: int) -> VelocityField:
+        """Return the process of networks that have not learned anything, of the type of the scaling."""
+        dim = len(scaling.shift)
+        network, rate = (
+            VelocityNetwork(
+                dim, tuple(self.hidden), self.activation, out_features=width, seed=derive_seed(seed, name)
+            ).to(scaling.shift.dtype)
+            for name, width in (("network", dim), ("growth", 1))
+        )
+        if self.relaxation is None:
+            return VelocityField(network, scaling, times)
+        return GrowingVelocityField(network, scaling, times, rate)
+
+    def _objective(
+        self, process: VelocityField, path: ConditionalPath, coupled: CoupledPaths, watched: CoupledPaths | None
+    ) -> FlowMatchingObjective:
+        options: dict[str, Any] = {"validation": watched, "batch_size": self.batch_size}
+        if isinstance(process, GrowingVelocityField) and isinstance(coupled, GrowingPaths):
+            return GrowingObjective(VelocityAndGrowth(process.network, process.rate), path, coupled, **options)
+        return FlowMatchingObjective(process.network, path, coupled, **options)
+
+    def _coupled(self, snapshots: Snapshots, seed: int) -> CoupledPaths:
+        """Draw the coupled tuples."""
+        root = derive_seed(seed, "coupling")
+        if self.relaxation is not None:
+            options: dict[str, Any] = {"regularisation": self.regularisation, "cost": self.cost, "seed": root}
+            return GrowingPaths(snapshots, *couple_growing(snapshots, self.relaxation, **options))
         name = "ot" if self.coupling == "spline-ot" else self.coupling
-        return couple(
+        table = couple(
             snapshots,
             name,
             block=self.block,
@@ -296,8 +349,9 @@ class FlowMatching(FlowModel):
             cost=self.cost,
             match=self.match,
             match_weight=self.match_weight,
-            seed=derive_seed(seed, "coupling"),
+            seed=root,
         )
+        return CoupledPaths(snapshots, table)
 
     def _metric_path(
         self,
@@ -351,7 +405,10 @@ class FlowMatching(FlowModel):
         return CoupledPaths(own, couple(own, "paired"))
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"network.{name}": value for name, value in self.process_.network.state_dict().items()}
+        networks = {"network": self.process_.network}
+        if isinstance(self.process_, GrowingVelocityField):
+            networks["rate"] = self.process_.rate
+        tensors = {f"{part}.{name}": value for part, n in networks.items() for name, value in n.state_dict().items()}
         tensors |= {
             "times": self.times_,
             "shift": self.process_.shift,
@@ -362,12 +419,12 @@ class FlowMatching(FlowModel):
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         scaling = Scaling(tensors["shift"], tensors["scale"])
-        network = VelocityNetwork(len(scaling.shift), hidden=tuple(self.hidden), activation=self.activation)
-        network.to(dtype=tensors["initial"].dtype)
-        prefix = "network."
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        network.eval().requires_grad_(False)
-        self.process_ = VelocityField(network, scaling, tensors["times"])
+        process = self._process(scaling, tensors["times"], 0)
+        for part, network in process.named_children():
+            prefix = f"{part}."
+            network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        process.eval().requires_grad_(False)
+        self.process_ = process
         self.times_ = tensors["times"]
         self.initial_ = tensors["initial"]
         self.names_ = None if extra["names"] is None else tuple(extra["names"])

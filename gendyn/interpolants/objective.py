@@ -11,11 +11,10 @@ that meet at one point.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gendyn.interpolants.conditional_path import ConditionalPath
 from gendyn.interpolants.coupled_paths import CoupledPaths
-from gendyn.nn import VelocityNetwork
 from gendyn.randomness import torch_generator
 
 __all__ = ["FlowMatchingObjective"]
@@ -43,7 +42,7 @@ class FlowMatchingObjective:
 
     def __init__(
         self,
-        module: VelocityNetwork,
+        module: nn.Module,
         path: ConditionalPath,
         training: CoupledPaths,
         *,
@@ -68,12 +67,18 @@ class FlowMatchingObjective:
             return float(self._error(self.validation, 4096, torch_generator(0, "validation")))
 
     def _error(self, coupled: CoupledPaths, n: int, generator: torch.Generator) -> Tensor:
+        _, s, position, velocity = self._drawn(coupled, n, generator)
+        error: Tensor = self.module(s.to(position.dtype)[:, None], position) - velocity
+        return error.square().sum(1).mean()
+
+    def _drawn(
+        self, coupled: CoupledPaths, n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return tuples ``(B,)``, scaled times ``(B,)``, and particles and their velocities ``(B, d)``."""
         first = coupled.populations[0]
         # Drawn where the generator lives, so that a fit on a GPU sees the numbers of a fit on a CPU.
         rows = torch.randint(0, len(coupled), (n,), generator=generator)
         offsets = torch.rand(n, generator=generator, dtype=torch.float64)
         noise = torch.randn(n, first.shape[1], generator=generator, dtype=first.dtype).to(first.device)
         s = ((torch.arange(n, dtype=torch.float64) + offsets) / n).to(first.device)
-        position, velocity = self.path(s, coupled.points(rows), noise)
-        error: Tensor = self.module(s.to(first.dtype)[:, None], position) - velocity
-        return error.square().sum(1).mean()
+        return rows, s, *self.path(s, coupled.points(rows), noise)

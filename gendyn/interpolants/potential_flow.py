@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gendyn.data import Scaling
 from gendyn.nn import VelocityNetwork
 
-__all__ = ["GrowingFlow", "PotentialFlow"]
+__all__ = ["PotentialFlow"]
 
 
 class PotentialFlow(nn.Module):
@@ -85,33 +85,3 @@ class PotentialFlow(nn.Module):
 
     def _scaled(self, t: Tensor, x: Tensor) -> Tensor:
         return ((t.to(torch.float64) - self.times[0]) / self._span).to(x.dtype)
-
-
-class GrowingFlow:
-    """A potential flow whose state ``(B, d + 1)`` ends with the logarithm of each cell's weight.
-
-    Parameters
-    ----------
-    flow
-        The process of the first ``d`` entries; its potential is the growth rate.
-    """
-
-    calculus: Literal["ito"] = "ito"
-
-    def __init__(self, flow: PotentialFlow) -> None:
-        self.flow = flow
-        self.dim = flow.dim + 1
-        self.noise_type, self.noise_dim = flow.noise_type, flow.noise_dim
-        self.time_step = flow.time_step
-
-    def drift(self, t: Tensor, state: Tensor) -> Tensor:
-        """Return drift and growth rate ``(B, d + 1)``."""
-        x = state[:, :-1]
-        return torch.cat([self.flow.drift(t, x), self.flow.growth(t, x)[:, None]], dim=1)
-
-    def diffusion(self, t: Tensor, state: Tensor) -> Tensor:
-        """Return the diffusion ``(d + 1, d)``; a weight has no noise of its own."""
-        if self.noise_type == "none":
-            return torch.zeros_like(state)
-        g = self.flow.diffusion(t, state[:, :-1])
-        return torch.cat([g, g.new_zeros(1, self.noise_dim)])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gendyn.data import Scaling
 
-__all__ = ["VelocityField"]
+__all__ = ["GrowingVelocityField", "VelocityField"]
 
 
 class VelocityField(nn.Module):
@@ -73,3 +73,25 @@ class VelocityField(nn.Module):
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         """Return zeros: a flow has no noise."""
         return torch.zeros_like(x)
+
+
+class GrowingVelocityField(VelocityField):
+    r"""A velocity field whose cells multiply at the rate :math:`d \log w / dt = g_\theta(s, z) / (t_T - t_1)`.
+
+    Parameters
+    ----------
+    network, scaling, times
+        As for :class:`VelocityField`.
+    rate
+        :math:`g_\theta`, called as the network is, with one output.
+    """
+
+    def __init__(self, network: nn.Module, scaling: Scaling, times: Tensor, rate: nn.Module) -> None:
+        super().__init__(network, scaling, times)
+        self.rate = rate
+
+    def growth(self, t: Tensor, x: Tensor) -> Tensor:
+        """Return the growth rate ``(B,)`` per unit of time."""
+        s = ((t - self.start) / self.span).to(x.dtype)
+        value: Tensor = self.rate(s, (x - self.shift) / self.scale)[:, 0]
+        return value / self.span

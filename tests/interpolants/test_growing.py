@@ -1,0 +1,125 @@
+"""Paths whose mass changes, and the velocity and growth that are learned from them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import gendyn as gd
+from gendyn.coupling import sinkhorn_plan
+from gendyn.data import Snapshots
+from gendyn.evaluation.starts import predict_starts
+from gendyn.interpolants import FlowMatching
+from gendyn.interpolants.growing_paths import GrowingPaths, _potentials, couple_growing
+
+
+def cloud(n, seed, shift=0.0, dim=2):
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+
+
+def clusters(left, right, seed=0):
+    """Return cells about -3 and 3, narrow."""
+    centres = torch.cat([torch.full((left, 1), -3.0), torch.full((right, 1), 3.0)])
+    return centres + 0.2 * torch.randn(len(centres), 1, generator=torch.Generator().manual_seed(seed))
+
+
+GROWN = Snapshots([0.0, 2.0], [clusters(300, 300), clusters(200, 400, 1)])
+
+
+def test_weighted_tuples_have_the_populations_as_marginals():
+    weights = [torch.rand(n, generator=torch.Generator().manual_seed(n)).double() for n in (40, 50, 60)]
+    data = Snapshots([0.0, 1.0, 3.0], [cloud(40, 0), cloud(50, 1, 0.5), cloud(60, 2, 1.0)], weights=weights)
+    table, logs = couple_growing(data, 2.0, n_paths=200_000, seed=0)
+    for k in range(3):
+        mass = logs[:, k].exp()
+        found = torch.zeros(data.sizes[k], dtype=torch.float64).index_add_(0, table[:, k], mass) / mass.sum()
+        # Draws of one cell: their masses' standard error, five times.
+        squares = torch.zeros(data.sizes[k], dtype=torch.float64).index_add_(0, table[:, k], mass.square())
+        assert ((found - data.mass(data.times[k])).abs() <= 5 * squares.sqrt() / mass.sum() + 1e-12).all()
+
+
+def test_a_dear_relaxation_is_balanced_transport():
+    data = Snapshots([0.0, 1.0], [cloud(60, 0), cloud(60, 1, 0.5)])
+    table, logs = couple_growing(data, 1e7, n_paths=1000)
+    assert logs.abs().max() < 1e-4
+    plan = gd.interpolants.coupled_paths.couple(data, "ot", n_paths=1000)
+    partner = dict(plan.tolist())
+    assert all(partner[i] == j for i, j in table.tolist())
+
+
+def test_potentials_at_all_cells_are_those_of_the_solution():
+    x, y = cloud(80, 0), cloud(90, 1, 0.7)
+    a, b = torch.full((80,), 1 / 80).double(), torch.full((90,), 1 / 90).double()
+    f, g = _potentials(x, y, a, b, 2.0, 0.3, "sqeuclidean", 0)
+    solved = sinkhorn_plan(x, y, 0.3, relaxation=2.0, tolerance=1e-10)
+    torch.testing.assert_close(f, solved.potentials[0], atol=2e-3, rtol=0)
+    torch.testing.assert_close(g, solved.potentials[1], atol=2e-3, rtol=0)
+
+
+def test_mass_between_the_knots_is_geometric():
+    data = Snapshots([0.0, 1.0, 4.0], [torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1)])
+    paths = GrowingPaths(data, torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0.0, 1.0, 4.0], [0.0, 0.0, 0.0]]))
+    mass, rate = paths.mass(torch.tensor([0, 1]), torch.tensor([0.625, 0.625]).double())
+    assert mass[0] / mass[1] == pytest.approx(math.exp(2.5), rel=1e-6)
+    assert mass.mean() == pytest.approx(1.0)
+    assert rate.tolist() == pytest.approx([3.0 / 0.75, 0.0])
+
+
+@pytest.fixture(scope="module")
+def grown():
+    return FlowMatching("ot", relaxation=1.0, steps=500, hidden=(32, 32)).fit(GROWN, seed=0, progress=False)
+
+
+def test_cells_grow_rather_than_cross(grown):
+    start = GROWN.samples[0]
+    paths, logs = grown.sample_weighted(start, [0.0, 1.0, 2.0])
+    assert (paths.values[:, 0] * paths.values[:, -1] > 0).all()
+    right = (start[:, 0] > 0).double()
+    shares = [float((right * logs[:, k].double().softmax(0)).sum()) for k in range(3)]
+    halfway = math.sqrt(2) / (1 + math.sqrt(2))  # the geometric mean of 1/2 : 1/2 and 1/3 : 2/3
+    assert shares == pytest.approx([0.5, halfway, 2 / 3], abs=0.02)
+    left, grew = grown.growth(Snapshots([1.0], [start]))[0].split(300)
+    assert float(grew.mean() - left.mean()) == pytest.approx(math.log(2) / 2, abs=0.05)
+    assert grown.grows
+
+
+def test_a_grown_model_is_saved_whole(grown, tmp_path):
+    grown.save(tmp_path / "m.safetensors")
+    again = gd.load(tmp_path / "m.safetensors")
+    for one, two in zip(grown.sample_weighted(n=20, seed=1), again.sample_weighted(n=20, seed=1), strict=True):
+        np.testing.assert_array_equal(
+            *(getattr(z, "values", z) if not isinstance(z, torch.Tensor) else z for z in (one, two))
+        )
+    assert grown.score(GROWN) > FlowMatching("ot", steps=500, hidden=(32, 32)).fit(GROWN, progress=False).score(GROWN)
+
+
+def test_predictions_of_a_hole_are_weighted():
+    data = Snapshots([0.0, 1.0, 2.0], [*GROWN.samples, clusters(100, 500, 2)])
+    method = FlowMatching("spline-ot", relaxation=1.0, steps=30, hidden=(8,))
+    found = predict_starts("growing", method, data.without([1.0]), 1.0, 0)
+    assert set(found) == {"restart", "rollout"}
+    assert float(found["restart"].weights.sum()) == pytest.approx(1.0, abs=1e-5)
+    table = gd.leave_one_out(data, {"growing": method}).table
+    assert "growing" in set(table["row"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"relaxation": 0.0}, "relaxation must be a positive price, or None; got 0"),
+        ({"relaxation": math.inf}, "relaxation must be a positive price"),
+        ({"relaxation": 1.0, "coupling": "sinkhorn"}, "relaxation needs coupling 'ot' or 'spline-ot'; got 'sinkhorn'"),
+        ({"relaxation": 1.0, "block": 64}, "leave block out"),
+        ({"relaxation": 1.0, "reflow": 1}, "leave reflow out"),
+    ],
+)
+def test_sentences(options, message):
+    with pytest.raises(ValueError, match=message):
+        FlowMatching(**options).fit(GROWN, progress=False)
+
+
+def test_a_model_that_does_not_grow_says_how_it_would():
+    model = FlowMatching("ot", steps=2, hidden=(4,)).fit(GROWN, progress=False)
+    with pytest.raises(ValueError, match="fit it with relaxation="):
+        model.sample_weighted(n=3)
