@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths, Snapshots
-from gendyn.evaluation import wasserstein_value
-from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.population_estimator import PopulationEstimator
+from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import sample
-from gendyn.training import Estimator, Objective, fingerprint
+from gendyn.training import Objective, fingerprint
 
 __all__ = ["PopulationModel", "check_training"]
 
@@ -25,8 +25,8 @@ _KEPT_CELLS = 5000
 """Cells of the first population that a model keeps."""
 
 
-class PopulationModel(Estimator):
-    """A model between populations at two or many times.
+class PopulationModel(PopulationEstimator):
+    """A trained model between populations at two or many times.
 
     Attributes
     ----------
@@ -40,15 +40,15 @@ class PopulationModel(Estimator):
         Names of the features.
     """
 
-    times_: Tensor
-    initial_: Tensor
-    names_: tuple[str, ...] | None
-
     steps: int
     batch_size: int
     lr: float
     validation_fraction: float
     patience: int | None
+
+    @property
+    def _scaling(self) -> Any:
+        return self.process_
 
     def sample(
         self,
@@ -97,82 +97,6 @@ class PopulationModel(Estimator):
             self.process_, x0, times, n, seed, extrapolate, solver=solver, step=step, progress=progress, **options
         )
 
-    def velocity(self, data: Snapshots) -> list[Tensor]:
-        """Return where each measured cell is heading: the learned velocity at its place and time.
-
-        Parameters
-        ----------
-        data
-            Populations at times within the trained range.
-
-        Returns
-        -------
-        list of Tensor
-            One ``(n_k, d)`` a time, in units of the data per unit of time.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If a time is out of the trained range or cells have another number of features.
-        """
-        self._check_fitted()
-        if data.dim != self.process_.dim:
-            raise ValueError(f"the model was fitted on {self.process_.dim} features; the data have {data.dim}")
-        self._check_range(data.times.tolist(), extrapolate=False)
-        with torch.no_grad():
-            return [
-                self.process_.drift(torch.as_tensor(t, dtype=x.dtype, device=x.device), x)
-                for t, x in zip(data.times, data.samples, strict=True)
-            ]
-
-    def score(self, data: Snapshots, *, max_cells: int = 1000, seed: Seed = 0) -> float:
-        """Return minus the mean exact W1 between predicted and observed populations, in units of the scaled data.
-
-        Each population of ``data`` is pushed to the next of its times; a first population later than the
-        first trained time is predicted from the cells the model keeps. Higher is better; zero is
-        out of reach, because two samples of one law are also some distance apart.
-
-        Parameters
-        ----------
-        data
-            Populations inside the trained time range.
-        max_cells
-            Cells drawn from each population for the distance.
-        seed
-            Which cells are drawn.
-        """
-        self._check_fitted()
-        root = as_seed(seed)
-        few = data.subsample(max_cells, seed=derive_seed(root, "score"))
-        scores = []
-        for k, time in enumerate(few.times.tolist()):
-            if k == 0 and time <= float(self.times_[0]):
-                continue
-            predicted, source_weights = self._push(few, k, max_cells, root)
-            weights = None if few.weights is None else few.weights[k]
-            scaling = self.process_
-            scores.append(
-                wasserstein_value(
-                    (few.samples[k] - scaling.shift) / scaling.scale,
-                    (predicted - scaling.shift) / scaling.scale,
-                    weights_real=weights,
-                    weights_generated=source_weights,
-                )
-            )
-        if not scores:
-            raise ValueError("score needs at least one time after the first trained time")
-        return -sum(scores) / len(scores)
-
-    def _push(self, data: Snapshots, k: int, max_cells: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Return the cells predicted at the k-th time, from the time before or the model's own, and their weights."""
-        time = float(data.times[k])
-        if k == 0:
-            return self.sample(n=max_cells, times=[time], seed=seed).values[:, -1], None
-        predicted = self.sample(data.only([float(data.times[k - 1])]), [time], seed=seed).values[:, -1]
-        return predicted, None if data.weights is None else data.weights[k - 1]
-
     def _simulate(
         self,
         process: Any,
@@ -196,17 +120,8 @@ class PopulationModel(Estimator):
         return Paths(grid, paths.values[:, 1:], names=self.names_, info=paths.info)
 
     def _check_data(self, data: Any) -> None:
-        """Refuse what is not populations at two times or more."""
-        if not isinstance(data, Snapshots):
-            raise TypeError(
-                f"fit needs gendyn.Snapshots; got {type(data).__name__}: "
-                "read your data with gendyn.read_snapshots first"
-            )
-        if len(data) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs populations at two times or more; "
-                f"got {len(data)} (time {data.times.tolist()})"
-            )
+        """Refuse what is not populations of two cells or more at two times or more."""
+        super()._check_data(data)
         for time, size in zip(data.times.tolist(), data.sizes, strict=True):
             if size < 2:
                 raise ValueError(
@@ -276,45 +191,6 @@ class PopulationModel(Estimator):
         else:
             rows = torch.randperm(count, generator=torch_generator(seed, "initial"))[:_KEPT_CELLS]
         return first[rows.to(first.device)]
-
-    def _start(
-        self, x0: Tensor | Snapshots | None, times: Tensor | Sequence[float] | None
-    ) -> tuple[Tensor, float, Tensor]:
-        """Return start points, the time they stand at, and the asked times."""
-        grid = self.times_ if times is None else torch.as_tensor(times, dtype=torch.float64).reshape(-1)
-        if len(grid) == 0:
-            raise ValueError("times must hold at least one time; got none")
-        if x0 is None:
-            return self.initial_, float(self.times_[0]), grid
-        if isinstance(x0, Snapshots):
-            if len(x0) != 1:
-                raise ValueError(
-                    f"x0 must be a population at one time; got {len(x0)} times: pick one with snapshots.only([t])"
-                )
-            return x0.samples[0], float(x0.times[0]), grid
-        if len(grid) < 2:
-            raise ValueError("points given as x0 stand at times[0], so times must hold at least one more; got one time")
-        return torch.as_tensor(x0), float(grid[0]), grid
-
-    def _check_range(self, times: Sequence[float], extrapolate: bool) -> None:
-        """Refuse times outside the trained range unless asked to go there."""
-        low, high = float(self.times_[0]), float(self.times_[-1])
-        slack = 1e-9 * (high - low)
-        outside = [t for t in times if not low - slack <= t <= high + slack]
-        if outside and not extrapolate:
-            raise ValueError(
-                f"time {outside[0]:g} lies outside the trained range [{low:g}, {high:g}]; "
-                "pass extrapolate=True to run the process there all the same"
-            )
-
-    @staticmethod
-    def _resample(points: Tensor, n: int, seed: Seed) -> Tensor:
-        """Draw ``n`` start points, every one before any twice."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
-        generator = torch_generator(seed, "start")
-        rounds = [torch.randperm(len(points), generator=generator) for _ in range(-(-n // len(points)))]
-        return points[torch.cat(rounds)[:n].to(points.device)]
 
 
 def check_training(model: Any) -> None:
