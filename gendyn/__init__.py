@@ -6,6 +6,7 @@ data -> model.fit(data) -> process -> sample(process, x0, times) -> paths -> eva
 from importlib.metadata import PackageNotFoundError, version
 
 from gendyn import datasets, plotting, systems
+from gendyn.bridges import SchrodingerBridge
 from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
 from gendyn.evaluation import evaluate, leave_one_out
 from gendyn.interpolants import (
@@ -34,6 +35,7 @@ __all__ = [
     "MetaFlowMatching",
     "OptimalInterpolant",
     "Paths",
+    "SchrodingerBridge",
     "Snapshots",
     "StochasticInterpolant",
     "TrajectoryFlowMatching",

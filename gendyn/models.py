@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from gendyn.bridges import SchrodingerBridge
 from gendyn.interpolants import (
     ActionMatching,
     BarycentricInterpolant,
@@ -29,6 +30,7 @@ MODELS: dict[str, type[Estimator]] = {
     "FlowMatching": FlowMatching,
     "MetaFlowMatching": MetaFlowMatching,
     "OptimalInterpolant": OptimalInterpolant,
+    "SchrodingerBridge": SchrodingerBridge,
     "StochasticInterpolant": StochasticInterpolant,
     "TrajectoryFlowMatching": TrajectoryFlowMatching,
 }

@@ -1,7 +1,16 @@
-"""Multi-marginal Schroedinger bridges."""
+"""Multi-marginal Schroedinger bridges: a reference and populations in, the likeliest process out."""
 
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
+from gendyn.bridges.references import DriftReference
+from gendyn.bridges.schrodinger_bridge import SchrodingerBridge
 from gendyn.bridges.transition import TransitionLaw, transition_law
 
-__all__ = ["BridgeProcess", "MultiMarginalBridge", "TransitionLaw", "transition_law"]
+__all__ = [
+    "BridgeProcess",
+    "DriftReference",
+    "MultiMarginalBridge",
+    "SchrodingerBridge",
+    "TransitionLaw",
+    "transition_law",
+]

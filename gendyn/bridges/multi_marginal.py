@@ -22,7 +22,7 @@ All this is exact for Brownian and linear references, and as good as the linear-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, Self
@@ -33,6 +33,7 @@ from torch import Tensor
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.transition import TransitionLaw, linear_part, transition_law
 from gendyn.coupling import Plan, PlanChain, StaticBridge, bridge_kl, bridge_plan, static_bridge
+from gendyn.coupling.cost import check_weights
 from gendyn.data import Paths, Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import LinearProcess, Process, sample
@@ -57,6 +58,8 @@ class MultiMarginalBridge:
         Populations :math:`\mu_k`; weights are normalised.
     potentials
         ``K`` pairs :math:`(f, g)`, as :meth:`solve` finds them.
+    weights
+        Normalised weights, float64, to take in place of those of the data.
     substeps
         Runge-Kutta steps of a reference that is not linear, an interval.
 
@@ -82,13 +85,13 @@ class MultiMarginalBridge:
         data: Snapshots,
         potentials: Sequence[tuple[Tensor, Tensor]],
         *,
+        weights: Sequence[Tensor] | None = None,
         substeps: int = 16,
     ) -> None:
         self.reference = reference
         self.times = data.times
         self.samples = tuple(x.to(torch.float64) for x in data.samples)
-        self.weights = tuple(data.mass(t).to(torch.float64) for t in data.times.tolist())
-        self.weights = tuple(w / w.sum() for w in self.weights)
+        self.weights = tuple(_normalised(data, k) for k in range(len(data))) if weights is None else tuple(weights)
         self.potentials = tuple(potentials)
         self.substeps = substeps
 
@@ -102,6 +105,8 @@ class MultiMarginalBridge:
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
         substeps: int = 16,
+        done: Sequence[StaticBridge] = (),
+        after: Callable[[list[StaticBridge]], None] = lambda solved: None,
     ) -> tuple[Self, list[StaticBridge]]:
         """Solve the static problem of every interval; return the bridge, and how far each interval got.
 
@@ -113,6 +118,10 @@ class MultiMarginalBridge:
             Where to start, from the bridge of a similar reference through the same populations.
         tolerance, max_iterations
             Passed to :func:`~gendyn.coupling.static_bridge`.
+        done
+            The first intervals, where an earlier run got to them.
+        after
+            Called after every interval with all that are solved.
 
         Raises
         ------
@@ -120,20 +129,30 @@ class MultiMarginalBridge:
             If the reference has no transition density between the populations.
         """
         bridge = cls(reference, data, (), substeps=substeps)
-        solved = [
-            static_bridge(
-                log_density,
-                bridge.weights[k],
-                bridge.weights[k + 1],
-                potentials=None if potentials is None else potentials[k],
-                tolerance=tolerance,
-                max_iterations=max_iterations,
-                name=f"the coupling between times {float(data.times[k]):g} and {float(data.times[k + 1]):g}",
+        solved = list(done)
+        densities = interval_log_densities(reference, bridge.samples, bridge.times, substeps)
+        for k, log_density in enumerate(densities):
+            if k < len(done):
+                continue
+            low, high = data.times[k : k + 2].tolist()
+            solved.append(
+                static_bridge(
+                    log_density,
+                    bridge.weights[k],
+                    bridge.weights[k + 1],
+                    potentials=None if potentials is None else potentials[k],
+                    tolerance=tolerance,
+                    max_iterations=max_iterations,
+                    name=f"the coupling between times {low:g} and {high:g}",
+                )
             )
-            for k, log_density in enumerate(interval_log_densities(reference, bridge.samples, bridge.times, substeps))
-        ]
+            after(solved)
         bridge.potentials = tuple(result.potentials for result in solved)
         return bridge, solved
+
+    def size_before(self, t: float) -> int:
+        """Return the number of rows at the last observed time that is not after ``t``."""
+        return len(self.samples[max(0, self._interval(t))])
 
     @property
     def dim(self) -> int:
@@ -272,10 +291,22 @@ class MultiMarginalBridge:
         if not grid or not grid[0] > origin:
             raise ValueError(f"a forecast needs times after {origin:g}, where it starts; got {grid[:1]}")
         rows = _stratified(self.weights[k], n, torch_generator(root, "start"))
-        return self._run_reference(self.samples[k][rows], [origin, *grid], step, derive_seed(root, "forecast"))
+        return self.run_reference(self.samples[k][rows], [origin, *grid], step, derive_seed(root, "forecast"))
 
-    def _run_reference(self, x: Tensor, times: Sequence[float], step: float | None, seed: int) -> Paths:
-        """Simulate the reference from states at ``times[0]`` and return the later times."""
+    def run_reference(self, x: Tensor, times: Sequence[float], step: float | None, seed: int) -> Paths:
+        """Simulate the reference from states at ``times[0]`` and return the later times.
+
+        Parameters
+        ----------
+        x
+            States ``(n, d)``.
+        times
+            Increasing times ``(T + 1,)``.
+        step
+            Longest step; by default as for :meth:`forecast`.
+        seed
+            Which noise.
+        """
         linear = linear_part(self.reference)
         if isinstance(linear, LinearProcess) and linear.noise_dim == linear.dim:
             paths = sample(linear, x, list(times), solver="exact_linear", substeps=1, seed=seed)
@@ -393,6 +424,13 @@ def interval_log_densities(
                 laws[j] = law.rows(slice(place, place + len(samples[j])))
                 place += len(samples[j])
         yield laws.pop(k).log_density(samples[k + 1])
+
+
+def _normalised(data: Snapshots, k: int) -> Tensor:
+    """Return the weights of one time, float64, with sum 1."""
+    if data.weights is None:
+        return check_weights(None, data.samples[k].to(torch.float64), "weights")
+    return check_weights(data.weights[k], data.samples[k], "weights")
 
 
 def _blocks(n: int, entries: int) -> Iterator[slice]:

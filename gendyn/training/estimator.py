@@ -111,6 +111,15 @@ class Estimator(ABC):
             setattr(self, name, value)
         return self
 
+    def _plain_params(self) -> dict[str, Any]:
+        """Return the hyper-parameters as a file can hold them."""
+        return self.get_params()
+
+    @classmethod
+    def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        """Undo :meth:`_plain_params`."""
+        return plain
+
     def clone(self) -> Self:
         """Return an unfitted model with the same hyper-parameters."""
         return type(self)(**self.get_params())
@@ -183,7 +192,7 @@ class Estimator(ABC):
             "format": _FORMAT,
             "class": type(self).__name__,
             "gendyn": _version(),
-            "parameters": _encode(self.get_params()),
+            "parameters": _encode(self._plain_params()),
             "seed": self.seed_,
             "history": history,
             "extra": _encode(extra),
@@ -205,7 +214,7 @@ class Estimator(ABC):
         if header["class"] != cls.__name__:
             raise ValueError(f"{path} holds a {header['class']}, not a {cls.__name__}; use gendyn.load")
         tensors, _ = read_tensors(path)
-        model = cls().set_params(**_decode(header["parameters"]))
+        model = cls().set_params(**cls._params_from(_decode(header["parameters"])))
         moved = tensors if device is None else {name: tensor.to(device) for name, tensor in tensors.items()}
         try:
             model._restore(moved, _decode(header["extra"]))
