@@ -227,9 +227,15 @@ class KernelEncoder(PopulationEncoder):
             return torch.cat([self.features(part, context) for part in torch.split(particles, rows, dim=1)], dim=1)
         x = particles[..., : self.looked_at]
         h = self.bandwidths[:, None, None, None].to(x)
-        logits = -torch.cdist(x, context, compute_mode="donot_use_mm_for_euclid_dist").square() / (2 * h**2)
-        shift = (torch.softmax(logits, dim=-1) @ context - x) / h
-        density = torch.logsumexp(logits, dim=-1, keepdim=True) - math.log(context.shape[1])
+        squares = torch.cdist(x, context, compute_mode="donot_use_mm_for_euclid_dist").square()
+        nearest = squares.amin(-1, keepdim=True)
+        rate = 1 / (2 * h**2)
+        # One exponential for mean shift and density: it costs more than all else. The nearest cell has weight 1.
+        weights = ((nearest - squares) * rate).exp_()
+        sums = weights @ torch.cat([context, torch.ones_like(context[..., :1])], dim=-1)
+        total = sums[..., -1:]
+        shift = (sums[..., :-1] / total - x) / h
+        density = total.log() - nearest * rate - math.log(context.shape[1])
         both = torch.cat([shift, density], dim=-1)
         return both.permute(1, 2, 0, 3).flatten(2)
 
