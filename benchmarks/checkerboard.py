@@ -74,7 +74,7 @@ def picture(samples: dict[str, dict[str, Tensor]], target: Tensor) -> Figure:
                 for points, colour in ((x[inside], "#4a4a4a"), (x[~inside], "#d1495b")):
                     ax.plot(*points.T, ".", color=colour, markersize=1.0, alpha=0.5, rasterized=True)
                 part = "" if title == "target" else f", {100 * (1 - float(inside.float().mean())):.1f} % outside"
-                ax.set_title(title + part)
+                ax.set_title(title + part, fontsize=7)
                 ax.set(xlim=(-4.6, 4.6), ylim=(-4.6, 4.6), aspect="equal", xticks=[], yticks=[])
     return figure
 
