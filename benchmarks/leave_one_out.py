@@ -2,7 +2,7 @@
 
     python benchmarks/leave_one_out.py --data eb --dims 5 --json out.json
     python benchmarks/leave_one_out.py --data eb --dims 50 --scale global
-    python benchmarks/leave_one_out.py --data eb --protocol published --methods spline-ot --select --seeds 3
+    python benchmarks/leave_one_out.py --data eb --protocol published --methods spline-ot --select --relaxations 6,12,24
     python benchmarks/leave_one_out.py --data emt
 
 Each inner time is held out in turn. Next to every learned row stand the rows that need no learning (the neighbouring
@@ -51,12 +51,20 @@ def load(name: str, dims: int | None) -> gd.Snapshots:
     return data
 
 
-def selected(couplings: list[str], protocol: str, criterion: str, settings: dict[str, Any]) -> InnerHoldOut:
-    """Return the method that chooses coupling, blur and start inside the training times."""
+def selected(
+    couplings: list[str], relaxations: list[float], protocol: str, criterion: str, settings: dict[str, Any]
+) -> InnerHoldOut:
+    """Return the method that chooses coupling, blur, price of growth and start inside the training times."""
+    given = {"steps": 2000} | settings
     candidates = {
-        f"{coupling} sigma={sigma:g}": gd.FlowMatching(coupling, sigma=sigma, **({"steps": 2000} | settings))
+        f"{coupling} sigma={sigma:g}": gd.FlowMatching(coupling, sigma=sigma, **given)
         for coupling in couplings
         for sigma in SIGMAS
+    }
+    candidates |= {
+        f"{coupling} relaxation={price:g}": gd.FlowMatching(coupling, relaxation=price, sigma=SIGMAS[0], **given)
+        for coupling in couplings
+        for price in relaxations
     }
     # The published protocol pushes the cells of the time before the hole; there is no other start.
     starts = ["restart"] if protocol == "published" else ["restart", "rollout", "two-sided"]
@@ -74,6 +82,11 @@ def main() -> int:
         "--select",
         action=argparse.BooleanOptionalAction,
         help="a row that chooses for itself (default: beyond 5)",
+    )
+    options.add_argument(
+        "--relaxations",
+        default="",
+        help="prices of growth among which it chooses too, e.g. 6,12,24 (default: no growth)",
     )
     options.add_argument("--criterion", choices=["W1", "energy distance"], default="W1", help="by which it chooses")
     options.add_argument("--protocol", choices=["both", "published", "clean"], default="both")
@@ -96,7 +109,8 @@ def main() -> int:
         began = time.perf_counter()
         choosing = {}
         if snapshots.dim > 5 if arguments.select is None else arguments.select:
-            chosen = selected(arguments.methods.split(","), protocol, arguments.criterion, settings)
+            prices = [float(price) for price in arguments.relaxations.split(",") if price]
+            chosen = selected(arguments.methods.split(","), prices, protocol, arguments.criterion, settings)
             choosing = {f"selected by {arguments.criterion}": chosen}
         report = gd.leave_one_out(
             snapshots,
