@@ -6,6 +6,7 @@ from gendyn.interpolants.barycentric_flow import BarycentricFlow
 from gendyn.interpolants.barycentric_interpolant import BarycentricInterpolant
 from gendyn.interpolants.conditional_path import CardinalSpline
 from gendyn.interpolants.coupled_paths import CoupledPaths, couple
+from gendyn.interpolants.custom_interpolant import CustomInterpolant
 from gendyn.interpolants.data_metric import METRICS
 from gendyn.interpolants.epsilon import bridge_epsilon, like_gamma, path_optimal, vanishing
 from gendyn.interpolants.fields import InterpolantFields
@@ -33,6 +34,7 @@ __all__ = [
     "BarycentricInterpolant",
     "CardinalSpline",
     "CoupledPaths",
+    "CustomInterpolant",
     "CustomSchedule",
     "ExactFields",
     "FlowMatching",

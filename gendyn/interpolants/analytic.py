@@ -166,6 +166,8 @@ class GaussianMixtureInterpolant:
             raise ValueError(f"both ends must have the same dimension; got {source.dim} and {target.dim}")
         self.source, self.target = source, target
         self.schedule = get_schedule(schedule)
+        if not self.schedule.linear:
+            raise ValueError(f"the fields of {self.schedule} are not known: its mean is not linear in the ends")
         if self.schedule.sides == "one-sided" and not _is_standard(source):
             raise ValueError("a one-sided schedule starts from the standard Gaussian; give that as the source")
         if self.schedule.sides == "mirror" and not all(
@@ -185,9 +187,8 @@ class GaussianMixtureInterpolant:
         components are smooth.
         """
         x = x.double()
-        c = self.schedule.at(
-            torch.as_tensor(t, dtype=torch.float64, device=x.device).expand(len(x), 1)[..., None, None]
-        )
+        times = _checked_times(torch.as_tensor(t, dtype=torch.float64, device=x.device))
+        c = self.schedule.at(times.expand(len(x), 1)[..., None, None])
         means, rates, covariances, half_rates = self._moments(c)
         factor = torch.linalg.cholesky(covariances)
         y = torch.cholesky_solve((x[:, None, None] - means)[..., None], factor)[..., 0]
@@ -220,7 +221,7 @@ class GaussianMixtureInterpolant:
         >>> GaussianMixtureInterpolant(*ends).sample(1.0, 3).shape
         torch.Size([3, 1])
         """
-        c = self.schedule.at(torch.tensor(t, dtype=torch.float64))
+        c = self.schedule.at(_checked_times(torch.tensor(t, dtype=torch.float64)))
         generator = torch_generator(seed, "interpolant")
         z = torch.randn(n, self.dim, generator=generator, dtype=torch.float64)
         x0, x1 = self.source.sample(n, seed=generator), self.target.sample(n, seed=generator)
@@ -251,3 +252,10 @@ def _log_gaussian(x: Tensor, means: Tensor, factor: Tensor) -> Tensor:
 def _is_standard(mixture: GaussianMixture) -> bool:
     unit = torch.eye(mixture.dim, dtype=torch.float64)
     return len(mixture.weights) == 1 and not bool(mixture.means.any()) and torch.equal(mixture.covariances[0], unit)
+
+
+def _checked_times(t: Tensor) -> Tensor:
+    """Return times in [0, 1]; those outside by rounding are moved to the end."""
+    if bool(((t < -1e-9) | (t > 1 + 1e-9)).any()):
+        raise ValueError(f"times of an interpolant lie in [0, 1]; got {float(t.min()):g} to {float(t.max()):g}")
+    return t.clamp(0.0, 1.0)

@@ -49,7 +49,9 @@ def default_fields(schedule: Schedule) -> tuple[FieldName, ...]:
     return ("velocity", "score")
 
 
-def targets(fields: Sequence[FieldName], c: Coefficients, x0: Tensor, x1: Tensor, z: Tensor) -> list[Tensor]:
+def targets(
+    fields: Sequence[FieldName], c: Coefficients, moved: Tensor, x0: Tensor, x1: Tensor, z: Tensor
+) -> list[Tensor]:
     """Return what each field's network regresses on, ``(B, d)`` each; its conditional mean is the field.
 
     Parameters
@@ -58,13 +60,15 @@ def targets(fields: Sequence[FieldName], c: Coefficients, x0: Tensor, x1: Tensor
         Their names.
     c
         Coefficients at the times of the rows, ``(B, 1)`` each.
+    moved
+        Derivative by time of the mean of each path ``(B, d)``.
     x0, x1, z
         Ends and latent noise ``(B, d)``; of a one-sided schedule ``x0`` is the noise, and ``z`` is not looked at.
     """
     found: dict[str, Tensor] = {}
     for name in fields:
         if name in ("velocity", "mean_velocity"):
-            found[name] = c.alpha_rate * x0 + c.beta_rate * x1
+            found[name] = moved
         if name == "velocity" and z is not x0:
             found[name] = found[name] + c.gamma_rate * z
         if name == "score":
@@ -149,7 +153,8 @@ class InterpolantFields(nn.Module):
         if not self.schedule.has_score:
             raise ValueError(f"no score is defined for {self.schedule}: give gamma above zero, or a one-sided schedule")
         learned = set(self.networks)
-        if self.schedule.sides != "one-sided" and not (learned & {"score", "noise"} or learned >= {"source", "target"}):
+        by_ends = self.schedule.linear and learned >= {"source", "target"}
+        if self.schedule.sides != "one-sided" and not (learned & {"score", "noise"} or by_ends):
             raise ValueError(
                 f"the fields {', '.join(self.networks)} do not determine the score; learn 'score' or 'noise' too"
             )
@@ -260,10 +265,14 @@ def check_fields(names: Sequence[FieldName], schedule: Schedule) -> None:
         enough = (
             "velocity" in learned or ends >= 2 or ("mean_velocity" in learned and bool(learned & {"score", "noise"}))
         )
+        if not schedule.linear:
+            enough = "velocity" in learned or ("mean_velocity" in learned and bool(learned & {"score", "noise"}))
         if not schedule.has_score:
-            enough = bool(learned & {"velocity", "mean_velocity"}) or learned >= {"source", "target"}
+            enough = bool(learned & {"velocity", "mean_velocity"}) or (
+                schedule.linear and learned >= {"source", "target"}
+            )
     if not enough:
         raise ValueError(
-            f"the fields {', '.join(names)} do not determine the velocity of {schedule}; learn 'velocity', or two of "
-            "'source', 'target' and 'noise'"
+            f"the fields {', '.join(names)} do not determine the velocity of {schedule}; learn 'velocity'"
+            + (", or two of 'source', 'target' and 'noise'" if schedule.linear else "")
         )

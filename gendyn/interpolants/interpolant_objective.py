@@ -112,10 +112,11 @@ class InterpolantObjective:
             t = torch.cat([t, t])
         # Coefficients in float64: near the ends gamma is a difference of nearly equal numbers.
         c = type(coefficients := schedule.at(t[:, None]))(*(v.to(x0) for v in coefficients))
-        x = c.alpha * x0 + c.beta * x1 + (0 if one_sided else c.gamma * z)
+        mean, moved = schedule.path(t[:, None], c, x0, x1)
+        x = mean + (0 if one_sided else c.gamma * z)
         total = x.new_zeros(())
         names = tuple(fields.networks)
-        for name, wanted in zip(names, targets(names, c, x0, x1, z), strict=True):  # type: ignore[arg-type]
+        for name, wanted in zip(names, targets(names, c, moved, x0, x1, z), strict=True):  # type: ignore[arg-type]
             wanted = wanted / per if name in ("velocity", "mean_velocity") else wanted
             error = fields.networks[name](s, x, condition) - wanted
             if name == "score" and self.score_weight == "gamma":

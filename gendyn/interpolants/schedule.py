@@ -77,6 +77,8 @@ class Schedule(ABC):
     """
 
     sides: Sides = "two-sided"
+    linear = True
+    """Whether the ends enter linearly, with coefficients."""
 
     def __init__(self, gamma: GammaOption = "brownian") -> None:
         self.gamma = get_gamma(gamma)
@@ -98,6 +100,10 @@ class Schedule(ABC):
         return Coefficients(
             alpha, beta, amplitude.value(t), alpha_rate, beta_rate, amplitude.rate(t), amplitude.product(t)
         )
+
+    def path(self, t: Tensor, c: Coefficients, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of the path between ends ``(B, d)`` and its derivative, at times with these coefficients."""
+        return c.alpha * x0 + c.beta * x1, c.alpha_rate * x0 + c.beta_rate * x1
 
     @property
     def has_score(self) -> bool:

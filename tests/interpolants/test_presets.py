@@ -40,7 +40,8 @@ class BridgePath:
     def __call__(self, t, points, noise):
         c = self.schedule.at(t[:, None])
         x0, x1 = points[:, 0], points[:, 1]
-        return c.alpha * x0 + c.beta * x1 + c.gamma * noise, targets(("velocity",), c, x0, x1, noise)[0]
+        mean, moved = self.schedule.path(t[:, None], c, x0, x1)
+        return mean + c.gamma * noise, targets(("velocity",), c, moved, x0, x1, noise)[0]
 
 
 KNOTS = torch.tensor([0.0, 1.0], dtype=torch.float64)
