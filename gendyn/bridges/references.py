@@ -13,7 +13,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from dataclasses import fields
+from typing import Any, Literal, cast, get_args
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -222,7 +223,7 @@ def describe_reference(reference: ReferenceLike) -> Any:
         return {name: getattr(reference, name).tolist() for name in ("rate", "offset", "volatility")}
     names: dict[type, str] = {kind: name for name, kind in SYSTEMS.items()}
     if type(reference) in names:
-        parameters = {field: getattr(reference, field) for field in reference.__dataclass_fields__}  # type: ignore[union-attr]
+        parameters = {field.name: getattr(reference, field.name) for field in fields(cast(Any, reference))}
         return {"system": names[type(reference)], "parameters": parameters}
     raise TypeError(
         f"a model file holds no code, and so no {type(reference).__name__} as reference; save models with 'brownian', "
