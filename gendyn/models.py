@@ -17,6 +17,7 @@ from gendyn.interpolants import (
     FlowMatching,
     MetaFlowMatching,
     OptimalInterpolant,
+    RiemannianFlowMatching,
     StochasticInterpolant,
     TrajectoryFlowMatching,
 )
@@ -29,6 +30,7 @@ MODELS: dict[str, type[Estimator]] = {
     "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
     "MetaFlowMatching": MetaFlowMatching,
+    "RiemannianFlowMatching": RiemannianFlowMatching,
     "OptimalInterpolant": OptimalInterpolant,
     "SchrodingerBridge": SchrodingerBridge,
     "StochasticInterpolant": StochasticInterpolant,

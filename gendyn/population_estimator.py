@@ -107,11 +107,10 @@ class PopulationEstimator(Estimator):
                 continue
             predicted, source_weights = self._push(few, k, max_cells, root)
             weights = None if few.weights is None else few.weights[k]
-            scaling = self._scaling
             scores.append(
                 wasserstein_value(
-                    (few.samples[k] - scaling.shift) / scaling.scale,
-                    (predicted - scaling.shift) / scaling.scale,
+                    self._comparable(few.samples[k]),
+                    self._comparable(predicted),
                     weights_real=weights,
                     weights_generated=source_weights,
                 )
@@ -119,6 +118,11 @@ class PopulationEstimator(Estimator):
         if not scores:
             raise ValueError("score needs at least one time after the first trained time")
         return -sum(scores) / len(scores)
+
+    def _comparable(self, x: Tensor) -> Tensor:
+        """Return points as distances to the truth are measured between."""
+        scaling = self._scaling
+        return (x - scaling.shift) / scaling.scale
 
     def _push(self, data: Snapshots, k: int, max_cells: int, seed: int) -> tuple[Tensor, Tensor | None]:
         """Return the cells predicted at the k-th time, from the time before or the model's own, and their weights."""

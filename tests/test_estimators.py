@@ -41,6 +41,11 @@ def series(n: int = 20, seed: int = 0) -> Paths:
     return Paths(times, torch.randn(n, 5, 2, generator=generator), mask | (torch.arange(5) == 0)[:, None])
 
 
+def angles(n: int = 40, seed: int = 0) -> Snapshots:
+    data = populations(n, seed)
+    return data.with_samples([gendyn.interpolants.Torus().project(x) for x in data.samples])
+
+
 def tensors_of(data: Snapshots | Cohort | Paths) -> list[torch.Tensor]:
     if isinstance(data, Paths):
         return [data.values, data.times, data.mask]
@@ -126,6 +131,9 @@ CASES = {
         )
         for encoder in ("kernel", "gcn", "one-hot")
     },
+    "RiemannianFlowMatching(torus)": Case(
+        gendyn.RiemannianFlowMatching, {"manifold": "torus", "steps": 30, "hidden": (8,)}, data=angles()
+    ),
     **{
         f"TrajectoryFlowMatching({name})": Case(
             gendyn.TrajectoryFlowMatching,

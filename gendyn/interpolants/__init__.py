@@ -14,10 +14,12 @@ from gendyn.interpolants.flow_matching import FlowMatching
 from gendyn.interpolants.gamma import GAMMAS, Gamma
 from gendyn.interpolants.interpolant_model import InterpolantModel
 from gendyn.interpolants.interpolant_process import InterpolantProcess
+from gendyn.interpolants.manifold import MANIFOLDS, Manifold, Sphere, Torus
 from gendyn.interpolants.meta_flow_matching import MetaFlowMatching
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.optimal_interpolant import OptimalInterpolant
 from gendyn.interpolants.presets import PRESETS, Preset, preset, preset_table
+from gendyn.interpolants.riemannian_flow_matching import RiemannianFlowMatching
 from gendyn.interpolants.schedule import SCHEDULES, CustomSchedule, Schedule
 from gendyn.interpolants.simplex_path import SimplexPath
 from gendyn.interpolants.stochastic_interpolant import StochasticInterpolant
@@ -26,6 +28,7 @@ from gendyn.interpolants.velocity_field import VelocityField
 
 __all__ = [
     "GAMMAS",
+    "MANIFOLDS",
     "METRICS",
     "PRESETS",
     "SCHEDULES",
@@ -45,12 +48,16 @@ __all__ = [
     "InterpolantFields",
     "InterpolantModel",
     "InterpolantProcess",
+    "Manifold",
     "MetaFlowMatching",
     "OptimalInterpolant",
     "Preset",
+    "RiemannianFlowMatching",
     "Schedule",
     "SimplexPath",
+    "Sphere",
     "StochasticInterpolant",
+    "Torus",
     "TrajectoryFlowMatching",
     "VelocityField",
     "bridge_epsilon",

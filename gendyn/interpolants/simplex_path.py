@@ -81,8 +81,8 @@ class CornerPath(nn.Module):
     Examples
     --------
     >>> path = CornerPath(torch.tensor([0.0, 1.0, 2.0]))
-    >>> path(torch.tensor([0.5]))[0].tolist(), path(torch.tensor([0.5]))[1].tolist()
-    ([[0.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]])
+    >>> path(torch.tensor([0.25, 0.5]))[0].tolist()
+    [[0.375, 0.625, 0.0], [0.0, 1.0, 0.0]]
     """
 
     knots: Tensor

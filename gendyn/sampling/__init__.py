@@ -35,7 +35,7 @@ from gendyn.sampling.noise import BrownianStream
 from gendyn.sampling.process import ODE, SDE, Process, check_process
 from gendyn.sampling.refine import refine
 from gendyn.sampling.sample import sample
-from gendyn.sampling.solvers import SOLVERS, DormandPrince, EulerMaruyama, RungeKutta, Solver
+from gendyn.sampling.solvers import SOLVERS, DormandPrince, EulerMaruyama, Projected, RungeKutta, Solver
 from gendyn.sampling.torchsde_adapter import as_torchsde, from_torchsde, sample_with_torchsde
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "JumpSpec",
     "LinearProcess",
     "Process",
+    "Projected",
     "RateMatrix",
     "ReactionNetwork",
     "RungeKutta",

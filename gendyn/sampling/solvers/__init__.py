@@ -8,6 +8,7 @@ from gendyn.sampling.solvers.general_shark import GeneralShARK
 from gendyn.sampling.solvers.log_euler import LogEuler
 from gendyn.sampling.solvers.milstein import Milstein
 from gendyn.sampling.solvers.noise_first_heun import NoiseFirstHeun
+from gendyn.sampling.solvers.projected import Projected
 from gendyn.sampling.solvers.reversible_heun import ReversibleHeun
 from gendyn.sampling.solvers.runge_kutta import (
     EES25,
@@ -62,6 +63,7 @@ __all__ = [
     "LogEuler",
     "Milstein",
     "NoiseFirstHeun",
+    "Projected",
     "ReversibleHeun",
     "RungeKutta",
     "ShARK",
