@@ -170,7 +170,8 @@ def _square_distances(paths: PathSet, others: PathSet) -> Array:
     middle = np.nanmean(others.values, axis=(0, 1))
     x, y = (torch.from_numpy(np.nan_to_num(p.values - middle).reshape(len(p), -1)) for p in (paths, others))
     if paths.mask is None and others.mask is None:
-        return np.asarray(torch.cdist(x, y, compute_mode="use_mm_for_euclid_dist").square().numpy())
+        square = torch.addmm(y.square().sum(1), x, y.T, alpha=-2).add_(x.square().sum(1, keepdim=True))
+        return np.asarray(square.clamp_min_(0).numpy())
     u, v = (torch.from_numpy(p.observed.reshape(len(p), -1).astype(np.float64)) for p in (paths, others))
     total = (x * x) @ v.T - 2 * (x @ y.T) + u @ (y * y).T
     common = u @ v.T
