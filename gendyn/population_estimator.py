@@ -18,7 +18,7 @@ from gendyn.evaluation import wasserstein_value
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.training import Estimator
 
-__all__ = ["PopulationEstimator"]
+__all__ = ["PopulationEstimator", "draw_starts"]
 
 
 class _Scaled(Protocol):
@@ -178,8 +178,23 @@ class PopulationEstimator(Estimator):
     @staticmethod
     def _resample(points: Tensor, n: int, seed: Seed) -> Tensor:
         """Draw ``n`` start points, every one before any twice."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
-        generator = torch_generator(seed, "start")
-        rounds = [torch.randperm(len(points), generator=generator) for _ in range(-(-n // len(points)))]
-        return points[torch.cat(rounds)[:n].to(points.device)]
+        return points[draw_starts(len(points), n, seed).to(points.device)]
+
+
+def draw_starts(count: int, n: int, seed: Seed) -> Tensor:
+    """Draw ``n`` of ``count`` rows, every one before any twice.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is below 1.
+
+    Examples
+    --------
+    >>> sorted(draw_starts(3, 6, 0).tolist())
+    [0, 0, 1, 1, 2, 2]
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1; got {n}")
+    generator = torch_generator(seed, "start")
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-n // count))])[:n]

@@ -27,6 +27,7 @@ from gendyn.interpolants.population_model import check_training
 from gendyn.interpolants.trajectory_objective import TrajectoryObjective
 from gendyn.interpolants.trajectory_process import GapProcess
 from gendyn.nn import VelocityNetwork
+from gendyn.population_estimator import draw_starts
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
 from gendyn.training import Estimator, fingerprint
@@ -259,19 +260,23 @@ class TrajectoryFlowMatching(Estimator):
             raise ValueError(f"times must increase strictly and hold at least one time; got {grid.tolist()}")
         known, codes = self._start(x0, grid, label)
         if n is not None:
-            if n < 1:
-                raise ValueError(f"n must be at least 1; got {n}")
-            rows = _rows(len(known.values), n, root).to(known.values.device)
+            rows = draw_starts(len(known.values), n, root).to(known.values.device)
             known = Known(*(v[rows] for v in (known.values, known.seen, known.times, known.there)))
             codes = codes[rows] if codes is not None and codes.ndim == 2 else codes
         self._check_range(grid, extrapolate)
-        scaled_grid = ((grid - self._origin) / self._unit).to(known.times)
-        going_on = isinstance(x0, Paths)
-        made = [] if going_on else [known.values[:, 0]]
+        made = [] if isinstance(x0, Paths) else [known.values[:, 0]]
+        solver = solver or ("euler_maruyama" if self.sigma > 0 else "euler")
+        options |= {"solver": solver, "step": step, "progress": progress}
+        values, info = self._go_on(known, codes, grid, made, root, **options)
+        return Paths(grid, values, names=self.names_, info=info)
+
+    def _go_on(
+        self, known: Known, codes: Tensor | None, grid: Tensor, made: list[Tensor], seed: int, **options: Any
+    ) -> tuple[Tensor, Mapping[str, Any]]:
+        """Cross one gap after the other, from what is known to all times but those already ``made``."""
         info: Mapping[str, Any] = {}
-        for k, time in enumerate(scaled_grid):
-            if k == 0 and not going_on:
-                continue
+        for k in range(len(made), len(grid)):
+            time = ((grid[k] - self._origin) / self._unit).to(known.times)
             gap = time - known.times[:, 0]
             if not bool((gap > 0).all()):
                 raise ValueError(
@@ -280,21 +285,10 @@ class TrajectoryFlowMatching(Estimator):
             context = known.context(gap, history=self.history, clock=self.clock, label=codes)
             process = self.process_.given(context, gap)
             start = known.values[:, 0] * process.scale + process.shift
-            run = sample(
-                process,
-                start,
-                [0.0, 1.0],
-                solver=solver or ("euler_maruyama" if self.sigma > 0 else "euler"),
-                step=step,
-                seed=derive_seed(root, "gap", k),
-                progress=progress,
-                save="final",
-                **options,
-            )
-            made.append((run.values[:, -1].to(start) - process.shift) / process.scale)
+            run = sample(process, start, [0.0, 1.0], seed=derive_seed(seed, "gap", k), save="final", **options)
+            made = [*made, (run.values[:, -1].to(start) - process.shift) / process.scale]
             known, info = known.then(made[-1], time.expand(len(start))), run.info
-        values = torch.stack(made, dim=1) * self.process_.scale + self.process_.shift
-        return Paths(grid, values, names=self.names_, info=info)
+        return torch.stack(made, dim=1) * self.process_.scale + self.process_.shift, info
 
     def predict(self, data: Paths) -> Paths:
         """Return the expected value of every observation but the first of a series, given those before it.
@@ -478,9 +472,3 @@ class TrajectoryFlowMatching(Estimator):
         self._initial_codes = tensors.get("initial_codes")
         self._unit, self._origin, self._end = (float(extra[k]) for k in ("unit", "origin", "end"))
         self.names_ = None if extra["names"] is None else tuple(extra["names"])
-
-
-def _rows(count: int, n: int, seed: int) -> Tensor:
-    """Draw ``n`` of ``count`` rows, every one before any twice."""
-    generator = torch_generator(seed, "start")
-    return torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-n // count))])[:n]
