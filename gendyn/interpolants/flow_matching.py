@@ -127,6 +127,9 @@ class FlowMatching(FlowModel, GrowingModel):
     -----
     ``sigma`` is the blur of a conditional path, not a diffusion: the process has none.
 
+    A metric is made of at most 1000 cells of each time, whatever their weights. Ctrl-C ends the stage that runs: the
+    learning of a metric path, after which the velocity is learned all the same, or the last round of ``reflow``.
+
     References
     ----------
     Lipman, Chen, Ben-Hamu, Nickel, Le. Flow matching for generative modeling. ICLR 2023.
