@@ -192,7 +192,7 @@ def table_rows(steps: int, seeds: int) -> list[dict[str, Any]]:
         for name in ("SF2M, exact", "OT-CFM", "I-CFM"):
             found, began = [], time.process_time()
             for seed in range(seeds):
-                _, velocity, _ = fitted(name, populations(source, target, 10_000, seed), steps, seed, scale="global")
+                _, velocity, _ = fitted(name, populations(source, target, 10_000, seed), steps, seed)
                 found.append(measured(source, target, velocity, None, seed))
             rows += combined(f"{title}: {name}", found, None, (time.process_time() - began) / seeds)
         for name, values in LITERATURE.items():
