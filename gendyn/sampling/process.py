@@ -38,10 +38,11 @@ Field = Callable[[Tensor, Tensor], Tensor]
 class Process(Protocol):
     """The members every process has.
 
-    Optional members: ``noise_dim`` (``m``); ``drift_diffusion(t, x)`` for both at once; ``time_step``, a step that
-    resolves the process's own time scale and is used when the caller names none; ``solver``, used when the caller names
-    none, where it belongs to the definition of the process, as that of a map or of a chain of Euler steps does; and
-    ``jumps``, a :class:`~gendyn.sampling.JumpSpec` of what interrupts it.
+    Optional members: ``noise_dim`` (``m``); ``jacobian(t, x)``, the derivative ``(B, d, d)`` of the drift;
+    ``drift_diffusion(t, x)`` for both at once; ``time_step``, a step that resolves the process's own time scale and is
+    used when the caller names none; ``solver``, used when the caller names none, where it belongs to the definition of
+    the process, as that of a map or of a chain of Euler steps does; and ``jumps``, a :class:`~gendyn.sampling.JumpSpec`
+    of what interrupts it.
     """
 
     @property

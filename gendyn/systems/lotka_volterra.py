@@ -95,6 +95,13 @@ class LotkaVolterra:
         per_head = torch.cat([self.growth - self.predation * predator, self.reproduction * prey - self.death], -1)
         return x * per_head
 
+    def jacobian(self, t: Tensor, x: Tensor) -> Tensor:
+        r"""Return :math:`\partial f_i / \partial x_j`, shape ``(B, 2, 2)``."""
+        prey, predator = x[:, 0], x[:, 1]
+        of_prey = torch.stack([self.growth - self.predation * predator, -self.predation * prey], -1)
+        of_predator = torch.stack([self.reproduction * predator, self.reproduction * prey - self.death], -1)
+        return torch.stack([of_prey, of_predator], 1)
+
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         r"""Return :math:`\sigma x`, shape ``(B, 2)``."""
         return self.volatility * x

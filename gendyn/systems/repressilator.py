@@ -113,6 +113,15 @@ class Repressilator:
         repressor = (x.roll(1, -1) / self.threshold).clamp(min=0.0)
         return self.production / (1 + repressor.pow(self.hill)) - self.decay * x
 
+    def jacobian(self, t: Tensor, x: Tensor) -> Tensor:
+        r"""Return :math:`\partial f_i / \partial x_j`, shape ``(B, 3, 3)``."""
+        repressor = (x.roll(1, -1) / self.threshold).clamp(min=0.0)
+        steepness = torch.where(repressor > 0, self.hill * repressor.pow(self.hill - 1), 0.0) / self.threshold
+        slope = -self.production * steepness / (1 + repressor.pow(self.hill)).square()
+        # Rolled, the i-th row of the identity names the gene that represses the i-th.
+        identity = torch.eye(3, dtype=x.dtype, device=x.device)
+        return slope[:, :, None] * identity.roll(-1, 1) - self.decay * identity
+
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         r"""Return :math:`\sigma x`, shape ``(B, 3)``."""
         return self.volatility * x

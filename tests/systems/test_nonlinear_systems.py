@@ -189,3 +189,12 @@ def test_lorenz_rests_shrinks_and_agrees_with_scipy():
     np.testing.assert_allclose(ours, reference.y[:, -1], rtol=1e-6)
     assert Lorenz63(rayleigh=0.5).equilibria == [(0.0, 0.0, 0.0)]
     assert Lorenz63(volatility=1.0).noise_type == "additive"
+
+
+@pytest.mark.parametrize(
+    "system", [LotkaVolterra(), Repressilator(), Repressilator(hill=2.5, threshold=0.7, decay=0.4)]
+)
+def test_jacobians_are_those_of_autograd(system):
+    x = system.initial(5, dtype=torch.float64) * torch.linspace(0.2, 2.0, 5, dtype=torch.float64)[:, None]
+    expected = torch.func.vmap(torch.func.jacrev(lambda z: system.drift(ZERO, z[None])[0]))(x)
+    torch.testing.assert_close(system.jacobian(ZERO, x), expected)
