@@ -41,17 +41,37 @@ __all__ = ["EntropicPlan", "sinkhorn_plan"]
 _LEAST_REGULARISATION = 1e-10
 """Fraction of the spread of the costs below which float64 no longer tells the exponents apart."""
 
-_ANNEALING = 4.0
-"""Factor between the regularisations of consecutive stages."""
-
-_ANNEALING_ITERATIONS = 100
-"""Iterations of an early stage at most; only the last one has to converge."""
-
 _SAFE_LOGARITHM = 200.0
 """Largest logarithm of a scaling before it is absorbed; e^200 is far from the end of float64."""
 
 _CHECK_EVERY = 10
 """Iterations between two looks at the range of the scalings."""
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """The stages of a cold start.
+
+    Attributes
+    ----------
+    factor
+        Factor between the regularisations of consecutive stages.
+    tolerance
+        Mass that may miss its place at the end of an early stage.
+    iterations
+        Iterations of an early stage at most.
+    """
+
+    factor: float
+    tolerance: float
+    iterations: int
+
+
+QUICK = Annealing(4.0, 0.05, 100)
+"""Enough where the last regularisation is some hundredths of the spread of the costs."""
+
+THOROUGH = Annealing(2.0, 1e-3, 500)
+"""For regularisations far below: a later stage moves potentials by less, and does not make up for an early one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +207,7 @@ def solve_entropic(
     max_iterations: int,
     tolerance: float,
     potentials: tuple[ArrayLike, ArrayLike] | None = None,
+    annealing: Annealing = QUICK,
 ) -> tuple[EntropicPlan, int]:
     """Solve for checked costs and weights; return how far it got, and the iterations at the final regularisation."""
     spread = float(costs.max() - costs.min())
@@ -198,8 +219,10 @@ def solve_entropic(
     inner_f, inner_g = f[rows], g[columns]
     iterations = 0
     if potentials is None:
-        for stage in _stages(spread, epsilon):
-            inner_f, inner_g, used = problem.alternate(inner_f, inner_g, stage, 0.05, _ANNEALING_ITERATIONS)
+        for stage in _stages(spread, epsilon, annealing.factor):
+            inner_f, inner_g, used = problem.alternate(
+                inner_f, inner_g, stage, annealing.tolerance, annealing.iterations
+            )
             iterations += used
     inner_f, inner_g, used = problem.alternate(inner_f, inner_g, epsilon, tolerance, max_iterations)
     iterations += used
@@ -353,10 +376,10 @@ def _start(potentials: tuple[ArrayLike, ArrayLike] | None, a: Tensor, b: Tensor)
     return f, g
 
 
-def _stages(spread: float, epsilon: float) -> list[float]:
+def _stages(spread: float, epsilon: float, factor: float) -> list[float]:
     """Return the regularisations before the last: from the spread of the costs down, a factor apart."""
-    count = math.ceil(math.log(spread / epsilon, _ANNEALING)) if spread > epsilon else 0
-    return [epsilon * _ANNEALING**k for k in range(count, 0, -1)]
+    count = math.ceil(math.log(spread / epsilon, factor)) if spread > epsilon else 0
+    return [epsilon * factor**k for k in range(count, 0, -1)]
 
 
 def _soft_minimum(shifted: Tensor, weights: Tensor, epsilon: float) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gendyn.coupling.cost import ArrayLike, check_weights
-from gendyn.coupling.entropic import plan_of_potentials, solve_entropic
+from gendyn.coupling.entropic import THOROUGH, plan_of_potentials, solve_entropic
 from gendyn.coupling.plan import Plan
 
 __all__ = ["StaticBridge", "bridge_kl", "bridge_plan", "static_bridge"]
@@ -107,7 +107,7 @@ def static_bridge(
     """
     costs, a, b = _problem(log_density, weights0, weights1)
     plan, used = solve_entropic(
-        costs, a, b, 1.0, max_iterations=max_iterations, tolerance=tolerance, potentials=potentials
+        costs, a, b, 1.0, max_iterations=max_iterations, tolerance=tolerance, potentials=potentials, annealing=THOROUGH
     )
     if not plan.marginal_error <= tolerance:
         warnings.warn(
