@@ -85,7 +85,9 @@ def arc(n: int, low: float, high: float, seed: int) -> torch.Tensor:
     return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
-@pytest.mark.parametrize("metric", [("land", 0.125, 0.001, 1.0), ("rbf", 1.5, 0.01, 1.0, 15)])
+@pytest.mark.parametrize(
+    "metric", [pytest.param(("land", 0.125, 0.001, 1.0), marks=pytest.mark.slow), ("rbf", 1.5, 0.01, 1.0, 15)]
+)
 def test_a_metric_path_follows_the_data(metric) -> None:
     """Cells move along a half ring; straight paths cut through its inside."""
     data = Snapshots([0.0, 1.0], [arc(400, 0.0, 0.6, 1), arc(400, 0.4, 1.0, 2)])

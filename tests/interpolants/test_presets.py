@@ -268,7 +268,7 @@ def test_the_exact_bridge_of_a_changing_diffusion_has_its_marginals(backward: bo
     assert (mean, variance) == pytest.approx((-1.0, 0.25) if backward else (2.0, 1.0), abs=2e-4)
 
 
-@pytest.mark.parametrize("name", ["icfm", "otcfm", "vp", "sbcfm"])
+@pytest.mark.parametrize("name", [pytest.param("icfm", marks=pytest.mark.slow), "otcfm", "vp", "sbcfm"])
 def test_learned_velocities_are_those_between_gaussians(name: str) -> None:
     model = preset(name, **LEARN).fit(line(), progress=False)
     t = torch.rand(400, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.9 + 0.05
