@@ -96,12 +96,12 @@ class MultiMarginalBridge:
         self.substeps = substeps
 
     @classmethod
+    @torch.no_grad()
     def solve(
         cls,
         reference: Process,
         data: Snapshots,
         *,
-        potentials: Sequence[tuple[Tensor, Tensor]] | None = None,
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
         substeps: int = 16,
@@ -114,8 +114,6 @@ class MultiMarginalBridge:
         ----------
         reference, data, substeps
             As for the class.
-        potentials
-            Where to start, from the bridge of a similar reference through the same populations.
         tolerance, max_iterations
             Passed to :func:`~gendyn.coupling.static_bridge`.
         done
@@ -140,7 +138,6 @@ class MultiMarginalBridge:
                     log_density,
                     bridge.weights[k],
                     bridge.weights[k + 1],
-                    potentials=None if potentials is None else potentials[k],
                     tolerance=tolerance,
                     max_iterations=max_iterations,
                     name=f"the coupling between times {low:g} and {high:g}",
@@ -172,6 +169,7 @@ class MultiMarginalBridge:
         )
 
     @cached_property
+    @torch.no_grad()
     def chain(self) -> PlanChain:
         """The couplings of all intervals, as one Markov law of index tuples."""
         densities = interval_log_densities(self.reference, self.samples, self.times, self.substeps)
@@ -340,6 +338,7 @@ class MultiMarginalBridge:
         """Return the last observed time that is not after ``t``; the end of the last interval is a start as well."""
         return int(torch.searchsorted(self.times, torch.tensor(t, dtype=torch.float64), right=True)) - 1
 
+    @torch.no_grad()
     def _run(
         self,
         states: Tensor,

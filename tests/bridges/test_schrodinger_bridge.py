@@ -88,6 +88,22 @@ def test_a_solver_walks_to_the_same_places():
     assert model.velocity(data)[2].shape == (100, 2)
 
 
+def test_a_solver_walks_along_a_function_that_has_no_jacobian():
+    data = normals(0.0, 1.0, n=30)
+    model = gd.SchrodingerBridge(lambda t, x: torch.sin(x.flip(1)), sigma=1.0, substeps=4).fit(data, progress=False)
+    walked = model.sample(times=[0.0, 0.5, 1.0], n=60, solver="euler_maruyama", step=0.02).values
+    drawn = model.sample(times=[0.0, 0.5, 1.0], n=60).values
+    assert ((walked - drawn).mean(0).abs() < 4 * math.sqrt(2 / 60) * drawn.std(0) + 0.02).all()
+
+
+def test_a_reference_with_parameters_leaves_no_graph_behind():
+    rate = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    process = SDE(lambda t, x: -rate * x, lambda t, x: torch.ones_like(x), 2)
+    model = gd.SchrodingerBridge(process, substeps=4).fit(normals(0.0, 1.0, n=20), progress=False)
+    assert not model.interpolate(0.5).requires_grad
+    assert not any(part.requires_grad for pair in model.bridge_.potentials for part in pair)
+
+
 def test_brownian_noise_is_estimated_from_populations_alone():
     x = 5 * torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
     after = [
