@@ -19,6 +19,10 @@ from gendyn.systems import letters
 
 ENCODERS = {"kernel": "kernel", "rff": "rff", "gcn": "gcn", "CGFM": "one-hot", "FM": "none"}
 
+EMBEDDED = {"kernel": 600, "gcn": 200}
+"""Cells that an encoder sees in training: as many as in sampling for the kernel, whose features depend on it (chosen on
+letters of the training set that were left out), as published for the graph."""
+
 
 def main() -> None:
     options = parser(__doc__)
@@ -42,7 +46,10 @@ def letter_rows(names: list[str], arguments) -> list[dict]:
     train = letters(alphabet[:8] if arguments.quick else alphabet, seed=arguments.seed)
     test, second = letters("YX", seed=arguments.seed), letters("YX", draw=1, seed=arguments.seed)
     steps = 300 if arguments.quick else 3000
-    methods = {name: gd.MetaFlowMatching(ENCODERS[name], coupling="paired", steps=steps) for name in names}
+    methods = {
+        name: gd.MetaFlowMatching(ENCODERS[name], coupling="paired", steps=steps, embedded=EMBEDDED.get(name, 300))
+        for name in names
+    }
     reference = "FM" if "FM" in names else None
     found = compare_populations(
         train, test, methods, reference=reference, floor=second, n_seeds=arguments.seeds, seed=arguments.seed
