@@ -70,7 +70,8 @@ class FlowModel(PopulationModel):
         NotFittedError
             Before :meth:`fit`.
         ValueError
-            If there is no base density, or an exact divergence is asked for in more than a thousand dimensions.
+            If there is no base density, cells of the model multiply, or an exact divergence is asked for in more than
+            a thousand dimensions.
         """
         self._check_fitted()
         return flow_log_prob(
@@ -126,10 +127,11 @@ class FlowModel(PopulationModel):
         """
         self._check_fitted()
         root = as_seed(seed)
-        density = self._base_density(base)
         start = self._starting_points(x0, n, root).to(self.process_.shift)
+        flow = self._flow(len(start), **conditions)
+        density = self._base_density(base)
         end, change = log_density_change(
-            self._flow(len(start), **conditions),
+            flow,
             start,
             self.times_[[0, -1]],
             divergence=chosen_divergence(divergence, self.process_.dim),
