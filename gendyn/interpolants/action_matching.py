@@ -153,15 +153,12 @@ class ActionMatching(GrowingModel):
         potential = self._potential(data.dim, derive_seed(root, "network")).to(device=data.device, dtype=data.dtype)
         process = PotentialFlow(potential, scaling, data.times, self.sigma).to(data.device)
         knots = (process.times - process.times[0]) / (process.times[-1] - process.times[0])
-        masses = torch.ones(len(data), dtype=torch.float64)
-        if self.unbalanced and data.weights is not None:
-            masses = torch.stack([w.double().sum().cpu() for w in data.weights])
         objective = ActionObjective(
             potential,
             CardinalSpline(knots.cpu(), "cubic" if self.interpolation == "spline" else "linear").to(data.device),
             self._coupled(training, root),
             validation=None if held_out is None else self._coupled(held_out, root),
-            masses=masses,
+            masses=self._masses(data) if self.unbalanced else torch.ones(len(data), dtype=torch.float64),
             mixture=self.interpolation == "mixture",
             sigma=self.sigma,
             unbalanced=self.unbalanced,

@@ -39,7 +39,7 @@ from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.velocity_field import GrowingVelocityField, VelocityField
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling import sample
+from gendyn.sampling import Process, sample
 from gendyn.training import fit
 
 __all__ = ["FlowMatching"]
@@ -76,7 +76,8 @@ class FlowMatching(FlowModel, GrowingModel):
         Price of mass that appears or vanishes between two times, in squared scaled units: cells multiply and die where
         that is cheaper than to move, see :mod:`gendyn.interpolants.growing_paths`. Small prices explain much by growth;
         ``None``: every cell keeps its weight. Needs ``"ot"`` or ``"spline-ot"``. Choose it by
-        :class:`gendyn.evaluation.InnerHoldOut`.
+        :class:`gendyn.evaluation.InnerHoldOut`. The populations are then what :meth:`sample_weighted` returns;
+        :meth:`sample` moves cells without their weights, and there is no :meth:`log_prob`.
     sigma
         Standard deviation of the noise around a conditional path, in units of the scaled data.
     reflow
@@ -98,8 +99,8 @@ class FlowMatching(FlowModel, GrowingModel):
     block
         Cells per block of the mini-batch plans; ``None`` solves whole plans while they are affordable.
     regularisation
-        Entropic regularisation of ``"sinkhorn"`` and ``"unbalanced"`` in squared scaled units; ``None`` takes 5 % of
-        the median squared distance.
+        Entropic regularisation of ``"sinkhorn"``, ``"unbalanced"`` and ``relaxation`` in squared scaled units; ``None``
+        takes 5 % of the median squared distance.
     cost
         What transport minimises: ``"sqeuclidean"``, ``"euclidean"``, or a function of scaled samples that returns their
         costs ``(n_0, n_1)`` (which cannot be saved).
@@ -212,7 +213,8 @@ class FlowMatching(FlowModel, GrowingModel):
         Parameters
         ----------
         data
-            The populations; weights, where given, are the probabilities with which cells are drawn.
+            The populations; weights, where given, are the probabilities with which cells are drawn, and with
+            ``relaxation`` their sums are the masses.
         seed
             Root of all randomness: equal seeds give equal models.
         progress
@@ -243,8 +245,9 @@ class FlowMatching(FlowModel, GrowingModel):
         training, held_out = self._split(scaled, root)
         if self._path_name == "shrinking":
             _check_standard_gaussian(scaled.samples[0])
-        coupled = self._coupled(training, root)
-        watched = None if held_out is None else self._coupled(held_out, root)
+        masses = self._masses(data)
+        coupled = self._coupled(training, masses, root)
+        watched = None if held_out is None else self._coupled(held_out, masses, root)
         knots = (data.times.double() - data.times[0].double()) / (data.times[-1] - data.times[0]).double()
         if self._path_name == "metric":
             path: ConditionalPath = self._metric_path(
@@ -316,18 +319,31 @@ class FlowMatching(FlowModel, GrowingModel):
     def _how_to_grow(self) -> str:
         return "relaxation=, the price of mass that appears or vanishes"
 
+    def _flow(self, rows: int) -> Process:
+        """Return the flow of this many points, where it is all that changes a density."""
+        if self.grows:
+            raise ValueError(
+                "cells of this model multiply, so that its flow alone does not give its densities; take weighted cells "
+                "from sample_weighted, or fit it with relaxation=None"
+            )
+        return super()._flow(rows)
+
     def _process(self, scaling: Scaling, times: Tensor, seed: int) -> VelocityField:
         """Return the process of networks that have not learned anything, of the type of the scaling."""
-        dim = len(scaling.shift)
-        network, rate = (
-            VelocityNetwork(
-                dim, tuple(self.hidden), self.activation, out_features=width, seed=derive_seed(seed, name)
+
+        def network(name: str, width: int) -> VelocityNetwork:
+            return VelocityNetwork(
+                len(scaling.shift),
+                tuple(self.hidden),
+                self.activation,
+                out_features=width,
+                seed=derive_seed(seed, name),
             ).to(scaling.shift.dtype)
-            for name, width in (("network", dim), ("growth", 1))
-        )
-        if self.relaxation is None:
-            return VelocityField(network, scaling, times)
-        return GrowingVelocityField(network, scaling, times, rate)
+
+        velocity = network("network", len(scaling.shift))
+        if not self.grows:
+            return VelocityField(velocity, scaling, times)
+        return GrowingVelocityField(velocity, scaling, times, network("growth", 1))
 
     def _objective(
         self, process: VelocityField, path: ConditionalPath, coupled: CoupledPaths, watched: CoupledPaths | None
@@ -337,12 +353,12 @@ class FlowMatching(FlowModel, GrowingModel):
             return GrowingObjective(VelocityAndGrowth(process.network, process.rate), path, coupled, **options)
         return FlowMatchingObjective(process.network, path, coupled, **options)
 
-    def _coupled(self, snapshots: Snapshots, seed: int) -> CoupledPaths:
-        """Draw the coupled tuples."""
+    def _coupled(self, snapshots: Snapshots, masses: Tensor, seed: int) -> CoupledPaths:
+        """Draw the coupled tuples of some cells of populations with these masses."""
         root = derive_seed(seed, "coupling")
         if self.relaxation is not None:
             options: dict[str, Any] = {"regularisation": self.regularisation, "cost": self.cost, "seed": root}
-            return GrowingPaths(snapshots, *couple_growing(snapshots, self.relaxation, **options))
+            return GrowingPaths(snapshots, *couple_growing(snapshots, self.relaxation, **options), masses)
         name = "ot" if self.coupling == "spline-ot" else self.coupling
         table = couple(
             snapshots,

@@ -114,6 +114,13 @@ class GrowingModel(PopulationModel):
     def _solver(self) -> str:
         return "heun"
 
+    @staticmethod
+    def _masses(data: Snapshots) -> Tensor:
+        """Return the mass of each population ``(T,)``: the sum of its weights, equal where none are given."""
+        if data.weights is None:
+            return torch.ones(len(data), dtype=torch.float64)
+        return torch.stack([w.double().sum().cpu() for w in data.weights])
+
     def _check_grows(self) -> None:
         self._check_fitted()
         if not self.grows:

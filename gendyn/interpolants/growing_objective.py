@@ -1,10 +1,11 @@
 r"""The regression of velocity and growth, on paths whose mass changes.
 
-.. math:: L(\theta) = \mathbb{E}_s\, \frac{\mathbb{E}\, m(s) \bigl( \lVert v_\theta(s, x_s) - u_s \rVert^2
+.. math:: L(\theta) = \frac{\mathbb{E}\, m(s) \bigl( \lVert v_\theta(s, x_s) - u_s \rVert^2
     + (g_\theta(s, x_s) - \lambda_s)^2 \bigr)}{\mathbb{E}\, m(s)},
 
-with the mass m of a tuple and its rate of growth :math:`\lambda` from :mod:`gendyn.interpolants.growing_paths`. At the
-minimum :math:`\partial_t \rho = -\nabla \cdot (\rho v) + \rho g` moves the populations of the paths.
+with the mass m of a tuple and its rate of growth :math:`\lambda` from :mod:`gendyn.interpolants.growing_paths`, and
+means over tuples and times of a batch. At the minimum :math:`\partial_t \rho = -\nabla \cdot (\rho v) + \rho g` moves
+the populations of the paths.
 """
 
 from __future__ import annotations

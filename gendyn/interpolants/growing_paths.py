@@ -11,7 +11,10 @@ whose marginals are a at the start and b at the end, exactly; it grows at the co
 :math:`(g_j - f_i)/\rho` per gap, up to a number that is the same for all. Chained through all times by the conditional
 plans, the logarithm of a tuple's mass at a time is the sum of its rates before it.
 
-Potentials are solved between at most 1500 cells of each time, and are known at all others by one more soft minimum.
+The populations have mass one here; where their weights have sums that differ, the sums' growth is added to every rate.
+
+At most 5000 cells of each time are joined. Potentials are solved between at most 1500 of them, and are known at the
+others by one more soft minimum. A cell keeps at least a thousandth of the share that the mean cell keeps.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ _CHAINED_CELLS = 5000
 """Cells of each time that are joined; plans between more would take minutes."""
 
 _LEAST_SURVIVAL = 1e-3
-"""Share of its mass that every cell keeps at least, relative to the mean: none loses all its partners."""
+"""Share of its own mass that a cell keeps at least, where the mean keeps all: none loses all its partners."""
 
 
 class GrowingPaths(CoupledPaths):
@@ -46,11 +49,15 @@ class GrowingPaths(CoupledPaths):
     snapshots
         Populations at ``T`` times.
     table, log_mass
-        Index tuples and their masses ``(N, T)``, as :func:`couple_growing` draws them.
+        Index tuples and the logarithms of their masses ``(N, T)``, as :func:`couple_growing` draws them.
+    totals
+        Mass of each population ``(T,)``, which all cells' growth adds up to; by default all the same.
     """
 
-    def __init__(self, snapshots: Snapshots, table: Tensor, log_mass: Tensor) -> None:
+    def __init__(self, snapshots: Snapshots, table: Tensor, log_mass: Tensor, totals: Tensor | None = None) -> None:
         super().__init__(snapshots, table)
+        known = torch.ones(len(snapshots)) if totals is None else totals
+        self.log_totals = known.log().to(device=snapshots.device, dtype=snapshots.dtype)
         self.log_mass = log_mass.to(device=snapshots.device, dtype=snapshots.dtype)
         self.knots = (snapshots.times - snapshots.times[0]) / (snapshots.times[-1] - snapshots.times[0])
 
@@ -62,8 +69,10 @@ class GrowingPaths(CoupledPaths):
         before, after = (logs.gather(1, (gap + k)[:, None])[:, 0] for k in (0, 1))
         length = knots[gap + 1] - knots[gap]
         local = ((s - knots[gap]) / length).to(logs.dtype)
-        mass = torch.lerp(before, after, local).exp()
-        return mass / mass.mean(), (after - before) / length.to(logs.dtype)
+        # A share of the batch: the largest is taken out first, which in single precision may be beyond all numbers.
+        mass = torch.lerp(before, after, local).softmax(0) * len(local)
+        together = self.log_totals.diff().index_select(0, gap)
+        return mass, (after - before + together) / length.to(logs.dtype)
 
 
 def couple_growing(
@@ -95,7 +104,8 @@ def couple_growing(
     Returns
     -------
     table, log_mass
-        Indices and logarithms ``(N, T)``. Weighted by their mass, the tuples' cells at a time have its weights.
+        Indices and logarithms ``(N, T)``. Weighted by their mass, the tuples' cells at a time have its weights, which
+        count as shares of one.
 
     Examples
     --------
@@ -122,7 +132,7 @@ def couple_growing(
         a, b = weights[k], weights[k + 1]
         f, g = _potentials(x, y, a, b, relaxation, regularisation, cost, derive_seed(seed, "potentials", k))
         kept = [
-            _normal((w.log() - p / relaxation).softmax(0).clamp(min=_LEAST_SURVIVAL / len(w)))
+            _normal(torch.maximum((w.log() - p / relaxation).softmax(0), _LEAST_SURVIVAL * w))
             for w, p in ((a, f), (b, g))
         ]
         plan = exact_plan(x, y, kept[0], kept[1], cost)

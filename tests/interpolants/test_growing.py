@@ -66,6 +66,32 @@ def test_mass_between_the_knots_is_geometric():
     assert rate.tolist() == pytest.approx([3.0 / 0.75, 0.0])
 
 
+def test_masses_beyond_single_precision_are_weights_all_the_same():
+    data = Snapshots([0.0, 1.0], [torch.zeros(1, 1), torch.ones(1, 1)])
+    paths = GrowingPaths(data, torch.zeros(3, 2, dtype=torch.int64), torch.tensor([[0.0, 200.0], [0.0, 201.0], [0, 0]]))
+    mass, _ = paths.mass(torch.arange(3), torch.ones(3).double())
+    assert mass.tolist() == pytest.approx([3 / (1 + math.e), 3 * math.e / (1 + math.e), 0.0])
+
+
+def test_cells_of_little_weight_grow_as_their_neighbours_do():
+    x = cloud(100, 0)
+    weights = [torch.ones(100).double(), torch.cat([torch.ones(100), torch.full((100,), 1e-5)]).double()]
+    data = Snapshots([0.0, 1.0], [x, torch.cat([x, x])], weights=weights)
+    table, logs = couple_growing(data, 1.0, n_paths=200_000)
+    assert logs[:, 1].abs().max() < 1.0  # everybody stays, so that there is next to no growth
+    assert (table[:, 1] >= 100).sum() <= 20  # two are expected
+
+
+def test_sums_of_weights_are_masses():
+    few = torch.tensor([[0.0], [0.1]])
+    data = Snapshots([0.0, 2.0, 3.0], [few] * 3)
+    table = torch.zeros(2, 3, dtype=torch.int64)
+    paths = GrowingPaths(data, table, torch.zeros(2, 3), torch.tensor([2.0, 6.0, 3.0]))
+    mass, rate = paths.mass(torch.tensor([0, 1]), torch.tensor([0.1, 0.9]).double())
+    assert mass.tolist() == [1.0, 1.0]
+    assert rate.tolist() == pytest.approx([math.log(3) * 3 / 2, -math.log(2) * 3])
+
+
 @pytest.fixture(scope="module")
 def grown():
     return FlowMatching("ot", relaxation=1.0, steps=500, hidden=(32, 32)).fit(GROWN, seed=0, progress=False)
@@ -102,6 +128,31 @@ def test_predictions_of_a_hole_are_weighted():
     assert float(found["restart"].weights.sum()) == pytest.approx(1.0, abs=1e-5)
     table = gd.leave_one_out(data, {"growing": method}).table
     assert "growing" in set(table["row"])
+
+
+def test_a_population_that_doubles_has_cells_that_double():
+    weights = [torch.ones(600), torch.full((600,), 2.0)]
+    data = Snapshots([0.0, 2.0], [GROWN.samples[0], GROWN.samples[0]], weights=weights)
+    model = FlowMatching("ot", relaxation=1.0, steps=300, hidden=(16,), validation_fraction=0.1).fit(
+        data, progress=False
+    )
+    _, logs = model.sample_weighted(data.samples[0], [0.0, 2.0])
+    assert float(logs[:, -1].exp().mean()) == pytest.approx(2.0, abs=0.1)
+
+
+def test_weights_run_backward_too(grown):
+    there, gained = grown.sample_weighted(GROWN.samples[0], [0.0, 1.0, 2.0])
+    back, lost = grown.sample_weighted(there.values[:, -1], [2.0, 1.0, 0.0])
+    torch.testing.assert_close(back.values[:, -1], GROWN.samples[0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(lost[:, -1], -gained[:, -1], atol=1e-3, rtol=0)
+
+
+def test_a_growing_model_has_no_density_of_its_flow_alone(grown):
+    base = torch.distributions.Normal(torch.zeros(1), 1.0)
+    with pytest.raises(ValueError, match="its flow alone does not give its densities; take weighted cells"):
+        grown.log_prob(torch.zeros(2, 1), base=base)
+    with pytest.raises(ValueError, match="fit it with relaxation=None"):
+        grown.sample_with_log_prob(n=3)
 
 
 @pytest.mark.parametrize(
