@@ -15,9 +15,10 @@ random halves of the held-out cells. Two protocols:
                (B - M) / (B - F) between the optimal-transport row B and the floor F at equal sizes, with a paired
                bootstrap. Skill 0 is transport without learning, 1 is perfect, below 0 is worse than not learning.
 
-Beyond five features, or with ``--select``, a further row chooses coupling, blur and start of every hole by holding out
-the inner times of its training times in turn: the held-out cells have no say in it. Where only two training times are
-left, there is nothing to choose by, and it is the first coupling, pushed from both sides (clean) or from before.
+Beyond five features, or with ``--select`` or ``--relaxations``, a further row chooses coupling, blur, price of growth
+and start of every hole by holding out the inner times of its training times in turn: the held-out cells have no say in
+it. Where only two training times are left, there is nothing to choose by, and it is the first coupling, pushed from
+both sides (clean) or from before.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def selected(
     candidates |= {
         f"{coupling} relaxation={price:g}": gd.FlowMatching(coupling, relaxation=price, sigma=SIGMAS[0], **given)
         for coupling in couplings
+        if coupling in ("ot", "spline-ot")
         for price in relaxations
     }
     # The published protocol pushes the cells of the time before the hole; there is no other start.
@@ -81,7 +83,7 @@ def main() -> int:
     options.add_argument(
         "--select",
         action=argparse.BooleanOptionalAction,
-        help="a row that chooses for itself (default: beyond 5)",
+        help="a row that chooses for itself (default: beyond 5, or with --relaxations)",
     )
     options.add_argument(
         "--relaxations",
@@ -104,12 +106,13 @@ def main() -> int:
     settings = {"steps": 500} if arguments.quick else {}
     methods = {f"FlowMatching({name})": gd.FlowMatching(name, **settings) for name in arguments.methods.split(",")}
     protocols = ["published", "clean"] if arguments.protocol == "both" else [arguments.protocol]
+    prices = [float(price) for price in arguments.relaxations.split(",") if price]
+    choose = snapshots.dim > 5 or bool(prices) if arguments.select is None else arguments.select
     rows = []
     for protocol in protocols:
         began = time.perf_counter()
         choosing = {}
-        if snapshots.dim > 5 if arguments.select is None else arguments.select:
-            prices = [float(price) for price in arguments.relaxations.split(",") if price]
+        if choose:
             chosen = selected(arguments.methods.split(","), prices, protocol, arguments.criterion, settings)
             choosing = {f"selected by {arguments.criterion}": chosen}
         report = gd.leave_one_out(
