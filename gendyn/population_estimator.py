@@ -72,10 +72,7 @@ class PopulationEstimator(Estimator):
         ValueError
             If a time is out of the trained range or cells have another number of features.
         """
-        self._check_fitted()
-        if data.dim != self.process_.dim:
-            raise ValueError(f"the model was fitted on {self.process_.dim} features; the data have {data.dim}")
-        self._check_range(data.times.tolist(), extrapolate=False)
+        self._check_cells(data)
         with torch.no_grad():
             return [
                 self.process_.drift(torch.as_tensor(t, dtype=x.dtype, device=x.device), x)
@@ -164,16 +161,21 @@ class PopulationEstimator(Estimator):
             raise ValueError("points given as x0 stand at times[0], so times must hold at least one more; got one time")
         return torch.as_tensor(x0), float(grid[0]), grid
 
-    def _check_range(self, times: Sequence[float], extrapolate: bool) -> None:
-        """Refuse times outside the trained range unless asked to go there."""
+    def _check_cells(self, data: Snapshots) -> None:
+        """Refuse cells with other features, or at times outside the trained range."""
+        self._check_fitted()
+        if data.dim != self.process_.dim:
+            raise ValueError(f"the model was fitted on {self.process_.dim} features; the data have {data.dim}")
+        self._check_range(data.times.tolist(), extrapolate=None)
+
+    def _check_range(self, times: Sequence[float], extrapolate: bool | None) -> None:
+        """Refuse times outside the trained range unless asked to go there (``None``: nobody can ask)."""
         low, high = float(self.times_[0]), float(self.times_[-1])
         slack = 1e-9 * (high - low)
         outside = [t for t in times if not low - slack <= t <= high + slack]
         if outside and not extrapolate:
-            raise ValueError(
-                f"time {outside[0]:g} lies outside the trained range [{low:g}, {high:g}]; "
-                "pass extrapolate=True to run the process there all the same"
-            )
+            how = "" if extrapolate is None else "; pass extrapolate=True to run the process there all the same"
+            raise ValueError(f"time {outside[0]:g} lies outside the trained range [{low:g}, {high:g}]{how}")
 
     @staticmethod
     def _resample(points: Tensor, n: int, seed: Seed) -> Tensor:

@@ -34,6 +34,8 @@ Criterion = Literal["W1", "energy distance"]
 
 _DRAWS = 3
 
+_LACKING = "a model with noise or growth cannot be pushed from both sides, and a callable has 'restart' alone"
+
 
 class InnerHoldOut:
     r"""A method for :func:`gendyn.leave_one_out` that chooses among models and starts inside the training times.
@@ -132,7 +134,7 @@ class InnerHoldOut:
         name, start = self._best(train, root)
         predictions = predict_starts(name, self.candidates[name], train, hole, root, starts=(start,))
         if start not in predictions:
-            raise ValueError(f"candidate {name!r} cannot be pushed from start {start!r}: its process has no way back")
+            raise ValueError(f"candidate {name!r} cannot be pushed from start {start!r}: {_LACKING}")
         return replace(predictions[start], origin=f"{name}, {start}")
 
     def scores(self, train: Snapshots, seed: Seed = 0) -> pd.DataFrame:
@@ -172,7 +174,7 @@ class InnerHoldOut:
             totals.setdefault((name, start), []).append(distance)
         if not totals:
             wanted = ", ".join(self.starts)
-            raise ValueError(f"no candidate can be pushed from start {wanted}: their processes have no way back")
+            raise ValueError(f"no candidate can be pushed from start {wanted}: {_LACKING}")
         return min(totals, key=lambda key: sum(totals[key]))
 
     def _distance(self, train: Snapshots, time: float, found: Prediction, seed: int) -> float:

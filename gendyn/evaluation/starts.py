@@ -53,7 +53,7 @@ def predict_starts(
     seed
         Of the fit and of the samples.
     starts
-        Which starts are wanted; ``two-sided`` is left out for a process with noise, which has no way back.
+        Which starts are wanted; ``two-sided`` is left out for a model with noise or growth.
     plan
         The exact plan between the neighbours of the hole, solved where it is needed and not given.
 

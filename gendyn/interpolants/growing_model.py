@@ -47,15 +47,17 @@ class GrowingModel(PopulationModel):
         n: int | None = None,
         seed: Seed = 0,
         step: float | None = None,
+        extrapolate: bool = False,
     ) -> tuple[Paths, Tensor]:
         r"""Run the process and return paths with the logarithm of the weight each cell has gained.
 
         The population at a time is the paths' values there under the weights :math:`w`, with
-        :math:`d \log w/dt = g(t, X)` and weight one at the start.
+        :math:`d \log w/dt = g(t, X)` and weight one at the start. Where ``x0`` has weights of its own, they are to be
+        multiplied with these.
 
         Parameters
         ----------
-        x0, times, n, seed, step
+        x0, times, n, seed, step, extrapolate
             As for :meth:`sample`.
 
         Returns
@@ -73,7 +75,9 @@ class GrowingModel(PopulationModel):
         self._check_grows()
         root = as_seed(seed)
         points, start, grid = self._start(x0, times)
-        self._check_range([start, *grid.tolist()], extrapolate=False)
+        self._check_range([start, *grid.tolist()], extrapolate)
+        if points.ndim != 2 or points.shape[1] != self.process_.dim:
+            raise ValueError(f"x0 must have shape (n, {self.process_.dim}); got {tuple(points.shape)}")
         if n is not None:
             points = self._resample(points, n, root)
         state = torch.cat([points, points.new_zeros(len(points), 1)], dim=1)
@@ -85,6 +89,9 @@ class GrowingModel(PopulationModel):
 
     def growth(self, data: Snapshots) -> list[Tensor]:
         """Return how fast each measured cell multiplies.
+
+        What all cells grow together is what the sums of the weights that the model was fitted to grew; without
+        weights no mass is known, and only differences between cells mean something.
 
         Parameters
         ----------
@@ -101,10 +108,11 @@ class GrowingModel(PopulationModel):
         NotFittedError
             Before :meth:`fit`.
         ValueError
-            If cells of the model do not grow, or a time is out of the trained range.
+            If cells of the model do not grow, a time is out of the trained range, or cells have another number of
+            features.
         """
         self._check_grows()
-        self._check_range(data.times.tolist(), extrapolate=False)
+        self._check_cells(data)
         with torch.no_grad():
             return [
                 self.process_.growth(t.to(device=x.device), x) for t, x in zip(data.times, data.samples, strict=True)

@@ -158,7 +158,7 @@ def test_a_start_that_one_candidate_lacks_is_no_choice_for_it():
     assert method(data, 2.0, 3.0, 0).origin == "pushed, restart"
     forced = InnerHoldOut({"pushed": Pushed()}, starts=("two-sided",), default=("pushed", "two-sided"))
     for train in (data, data.only([0.0, 4.0])):
-        with pytest.raises(ValueError, match="way back"):
+        with pytest.raises(ValueError, match="noise or growth cannot be pushed from both sides"):
             forced(train, float(train.times[-2]), 3.0, 0)
 
 

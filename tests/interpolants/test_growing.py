@@ -170,6 +170,18 @@ def test_sentences(options, message):
         FlowMatching(**options).fit(GROWN, progress=False)
 
 
+def test_cells_at_the_wrong_place_or_time_are_refused(grown):
+    with pytest.raises(ValueError, match=r"x0 must have shape \(n, 1\); got \(5, 2\)"):
+        grown.sample_weighted(torch.zeros(5, 2), [0.0, 1.0])
+    with pytest.raises(ValueError, match="outside the trained range.*extrapolate=True"):
+        grown.sample_weighted(n=2, times=[3.0])
+    assert grown.sample_weighted(n=2, times=[2.5], extrapolate=True)[1].shape == (2, 1)
+    with pytest.raises(ValueError, match=r"outside the trained range \[0, 2\]$"):
+        grown.growth(Snapshots([3.0], [torch.zeros(2, 1)]))
+    with pytest.raises(ValueError, match="fitted on 1 features; the data have 2"):
+        grown.growth(Snapshots([1.0], [torch.zeros(2, 2)]))
+
+
 def test_a_model_that_does_not_grow_says_how_it_would():
     model = FlowMatching("ot", steps=2, hidden=(4,)).fit(GROWN, progress=False)
     with pytest.raises(ValueError, match="fit it with relaxation="):
