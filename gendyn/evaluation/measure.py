@@ -4,7 +4,8 @@ For a metric :math:`D` and samples :math:`X` (real, size n) and :math:`Y` (gener
 
 - the floor is :math:`D(X_1, X_2)` of two disjoint random halves of :math:`X`;
 - the interval is :math:`D(X, Y) \pm 1.96\, s`, :math:`s` being the standard deviation of :math:`D` over resamples of
-  both, drawn with replacement at :math:`m = \min(n, m_{\max})` rows, times :math:`\sqrt{m/n}`.
+  both, drawn with replacement at :math:`m = \min(n, m_{\max})` rows, times :math:`\sqrt{m/n}`; of the two samples the
+  one with the larger :math:`m/n` counts, so that the interval is never too narrow.
 
 The interval is laid about the value because a distance between two resamples is itself biased upward: quantiles
 of the resamples would not hold the value.
@@ -143,7 +144,7 @@ def measure(
             # Of few rows a resample may be constant, where many metrics have no meaning.
             notes["bootstrap"]["undefined"] = len(draws) - len(defined)
         if len(defined) > 1 and np.isfinite(value):
-            shrink = np.sqrt(min(m / len(real), n / len(generated)))
+            shrink = np.sqrt(max(m / len(real), n / len(generated)))
             reach = float(1.96 * defined.std(ddof=1) * shrink)
             low, high = value - reach, value + reach
     seconds = time.perf_counter() - began
