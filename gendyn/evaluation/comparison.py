@@ -10,10 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from gendyn.data import Paths, Snapshots
-from gendyn.data.checks import as_tensor
 from gendyn.evaluation.catalogue import KINDS, Kind
 from gendyn.evaluation.forecast import forecasts
 from gendyn.evaluation.path_set import path_sets
+from gendyn.evaluation.points import as_array
 from gendyn.evaluation.trajectory import trajectories
 
 __all__ = ["Case", "Comparison"]
@@ -72,6 +72,10 @@ class Comparison:
         Whether populations have times of their own, or were given as plain arrays.
     on_nan
         What is done with generated paths that are not finite.
+    dropped
+        Of the generated paths, or of the forecasts, those left out for that.
+    n_times
+        Times of the generated paths; ``None`` for populations.
 
     Examples
     --------
@@ -87,6 +91,8 @@ class Comparison:
     dim: int
     timed: bool = False
     on_nan: OnNan = "raise"
+    dropped: int = 0
+    n_times: int | None = None
 
     @classmethod
     def of(cls, real: Any, generated: Any, kind: str = "auto", on_nan: OnNan = "raise") -> Comparison:
@@ -113,12 +119,16 @@ class Comparison:
             if isinstance(data, Snapshots):
                 raise TypeError(f"{found} must be Paths or arrays; got Snapshots as {name}")
         if found == "forecasts":
-            dim = forecasts(real, generated, metric="evaluate", on_nan=on_nan).outcome.dim
-        elif found == "trajectories":
-            dim = trajectories(real, generated, metric="evaluate", on_nan=on_nan)[0].dim
+            made = forecasts(real, generated, metric="evaluate", on_nan=on_nan)
+            side, dropped = made.outcome, made.dropped
         else:
-            dim = path_sets(real, generated, metric="evaluate", needs="any", on_nan=on_nan)[0].dim
-        return cls(found, real, generated, dim, on_nan=on_nan)
+            side = (
+                trajectories(real, generated, metric="evaluate", on_nan=on_nan)[1]
+                if found == "trajectories"
+                else path_sets(real, generated, metric="evaluate", needs="any", on_nan=on_nan)[1]
+            )
+            dropped = side.dropped
+        return cls(found, real, generated, side.dim, on_nan=on_nan, dropped=dropped, n_times=side.n_times)
 
     def cases(self) -> list[Case]:
         """Return the pairs that metrics are computed between."""
@@ -141,7 +151,7 @@ class Comparison:
             parts = [self.real.times, self.real.values]
             parts += [x for x in (self.real.mask, self.real.lengths) if x is not None]
         for part in parts:
-            array = part.detach().cpu().numpy() if isinstance(part, Tensor) else np.asarray(part)
+            array = as_array(part, "real")
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
         return digest.hexdigest()[:32]
@@ -176,7 +186,7 @@ def _kind_of(real: Any, generated: Any) -> Kind:
 def _rank(data: Any, name: str) -> int:
     if isinstance(data, Paths):
         return 3
-    return data.ndim if isinstance(data, (Tensor, np.ndarray)) else as_tensor(data, name).ndim
+    return data.ndim if isinstance(data, (Tensor, np.ndarray)) else as_array(data, name).ndim
 
 
 def _populations(real: Any, generated: Any) -> tuple[Snapshots, Snapshots]:

@@ -1,7 +1,8 @@
 """Floors computed once: those of an earlier report on the same real data are taken over by a later one.
 
-A floor depends on the real data, the seed and the options of its metric alone, so that many generators scored against
-one real data set need it once.
+A floor depends on the real data, the seed and the options of its metric, so that many generators scored against
+one real data set need it once. Two kinds of floor are computed anew: those against a second real run, and those of long
+runs beside a generated run of another length, to which a metric may have cut its reach.
 """
 
 from __future__ import annotations
@@ -46,21 +47,26 @@ class KnownFloors:
         """
         if source is None:
             return cls({}, {})
-        text = source.to_json() if isinstance(source, Report) else Path(source).read_text(encoding="utf-8")
         name = "the report" if isinstance(source, Report) else str(source)
         try:
+            text = source.to_json() if isinstance(source, Report) else Path(source).read_text(encoding="utf-8")
             stored = json.loads(text)
             real, kept, results, options = (stored[key] for key in ("real", "seed", "results", "options"))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"floors are taken from a report of evaluate; {name} holds none") from error
         if real != comparison.fingerprint():
-            raise ValueError(f"floors belong to the real data they were computed from; {name} has other real data")
+            raise ValueError(
+                f"floors belong to the real data they were computed from; {name} has other real data, or populations "
+                "at other times in common with the generated ones"
+            )
         if kept != seed:
             raise ValueError(f"floors depend on the seed; {name} has seed {kept}, not {seed}: give seed={kept}")
         return cls(
             {
-                (entry["metric"], entry["time"]): (entry["result"]["floor"], entry["result"]["extra"].get("floor_size"))
+                (entry["metric"], entry["time"]): (entry["result"]["floor"], extra.get("floor_size"))
                 for entry in results
+                if (extra := entry["result"]["extra"]).get("floor_of") is None
+                and ("times" not in extra or extra["times"][1] == comparison.n_times)
             },
             options,
         )

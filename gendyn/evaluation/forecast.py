@@ -21,9 +21,8 @@ import numpy as np
 from torch import Tensor
 
 from gendyn.data import Paths
-from gendyn.data.checks import as_tensor
 from gendyn.evaluation.path_set import PathSet, Scale, path_sets, rescale
-from gendyn.evaluation.points import Array, broken, what_is_broken
+from gendyn.evaluation.points import Array, as_array, broken, what_is_broken
 
 __all__ = ["Block", "Forecasts", "Members", "forecasts"]
 
@@ -167,9 +166,9 @@ def forecasts(
     return Forecasts(outcome.take(np.flatnonzero(finite)), members[finite], int((~finite).sum()))
 
 
-def _lifted(real: Any) -> Any:
-    tensor = real.detach() if isinstance(real, Tensor) else as_tensor(real, "real outcomes")
-    return tensor[:, None, None] if tensor.ndim == 1 else tensor
+def _lifted(real: Any) -> Array:
+    array = as_array(real, "real outcomes")
+    return array[:, None, None] if array.ndim == 1 else array
 
 
 def _members(real: Any, generated: Members, outcome: PathSet, metric: str) -> np.ndarray[Any, Any]:
@@ -187,8 +186,7 @@ def _members(real: Any, generated: Members, outcome: PathSet, metric: str) -> np
         if generated.mask is not None or generated.lengths is not None:
             values = path_sets(generated, generated, metric=metric, needs="any", minimum=1)[0].values
         return values.reshape(n, -1, *values.shape[1:])
-    tensor = generated.detach() if isinstance(generated, Tensor) else as_tensor(generated, "generated members")
-    members = tensor.cpu().numpy()
+    members = as_array(generated, "generated members")
     if not isinstance(real, Paths) and np.ndim(real) == 1 and members.ndim == 2:
         return members[:, :, None, None]
     if members.ndim == 3 and outcome.dim == 1:

@@ -15,8 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from gendyn.data import Paths
-from gendyn.data.checks import as_tensor
-from gendyn.evaluation.points import Array, broken, what_is_broken
+from gendyn.evaluation.points import Array, as_array, broken, what_is_broken
 
 __all__ = ["Needs", "PathSet", "Scale", "drop_constant", "on_scale_of", "path_sets", "rescale"]
 
@@ -125,7 +124,8 @@ def path_sets(
     Parameters
     ----------
     real, generated
-        :class:`~gendyn.Paths`, or arrays ``(n, T, d)`` (``(n, T)`` is read as one channel) at times 0, 1, 2, ...
+        :class:`~gendyn.Paths`, or arrays ``(n, T, d)`` (``(n, T)`` is read as one channel) at times 0, 1, 2, ..., or at
+        those of the other side where it has as many, shared by all its paths.
     metric
         Its name, for the sentences.
     needs
@@ -180,7 +180,6 @@ def path_sets(
             raise ValueError(
                 f"{metric} needs real and generated paths at the same times; got {one.n_times} and {two.n_times} times"
             )
-        # Arrays carry no times: they take those of the other side.
         if isinstance(real, Paths) and isinstance(generated, Paths):
             apart = np.abs(one.times - two.times)
             if (apart > 1e-6 * max(1.0, float(np.abs(one.times).max()))).any():
@@ -189,8 +188,13 @@ def path_sets(
                     f"{metric} needs real and generated paths at the same times; "
                     f"got {one.times[k]:g} and {two.times[k]:g} at position {k}"
                 )
-        times = one.times if isinstance(real, Paths) else two.times
-        one, two = replace(one, times=times), replace(two, times=times)
+        two = replace(two, times=one.times) if isinstance(real, Paths) else two
+    # Arrays carry no times: they take those of the other side.
+    if one.times.shape == two.times.shape:
+        if not isinstance(real, Paths):
+            one = replace(one, times=two.times)
+        elif not isinstance(generated, Paths):
+            two = replace(two, times=one.times)
     return one, replace(two, names=one.names)
 
 
@@ -311,8 +315,7 @@ def _path_set(source: Any, name: str, metric: str, on_nan: str) -> PathSet:
         kept = _whole(np.where(np.isnan(values), 0.0, values), name, on_nan)
         found = PathSet(values, times, mask, tuple(names))
         return found if kept.all() else replace(found.take(kept), dropped=int((~kept).sum()))
-    tensor = source.detach() if isinstance(source, Tensor) else as_tensor(source, f"{name} paths")
-    values = tensor.cpu().numpy().astype(np.float64)
+    values = as_array(source, f"{name} paths").astype(np.float64)
     values = values[:, :, None] if values.ndim == 2 else values
     if values.ndim != 3 or 0 in values.shape:
         raise ValueError(f"{metric} needs {name} paths (n, T, d) with at least one of each; got {values.shape}")

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gendyn.data.checks import as_tensor
 
-__all__ = ["LARGEST", "Array", "Points", "broken", "points", "what_is_broken"]
+__all__ = ["LARGEST", "Array", "Points", "as_array", "broken", "points", "what_is_broken"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -89,6 +90,24 @@ def points(
     return Points(x, a), Points(y, b)
 
 
+def as_array(data: Any, what: str) -> np.ndarray[Any, Any]:
+    """Return data as an array outside any graph, not copied where a tensor holds what NumPy knows.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers.
+
+    Examples
+    --------
+    >>> as_array(torch.ones(2, dtype=torch.bfloat16, requires_grad=True), "data").dtype
+    dtype('float32')
+    """
+    known = isinstance(data, Tensor) and data.dtype != torch.bfloat16 and not data.is_complex()
+    tensor: Tensor = data if known else as_tensor(data, what)
+    return tensor.detach().cpu().numpy()
+
+
 def broken(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which values no metric can compute with: NaN, infinity, and what is larger than ``LARGEST``.
 
@@ -112,8 +131,7 @@ def what_is_broken(values: np.ndarray[Any, Any]) -> str:
 
 
 def _matrix(sample: Any, name: str) -> Array:
-    tensor = sample.detach() if isinstance(sample, Tensor) else as_tensor(sample, name)
-    array = tensor.cpu().numpy().astype(np.float64)
+    array = as_array(sample, name).astype(np.float64)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have shape (n, d) with at least one row; got {array.shape}")

@@ -21,11 +21,10 @@ import numpy as np
 from torch import Tensor
 
 from gendyn.data import Paths
-from gendyn.data.checks import as_tensor
 from gendyn.evaluation.measure import measure
 from gendyn.evaluation.metric import MetricResult
 from gendyn.evaluation.path_set import PathSet, path_sets
-from gendyn.evaluation.points import Array
+from gendyn.evaluation.points import Array, as_array
 from gendyn.randomness import Seed
 
 __all__ = ["Trajectories", "Trajectory", "compare", "trajectories"]
@@ -176,7 +175,7 @@ def compare(
     """Return a metric with floor and interval; the floor is that against ``reference``, a second real run, where given.
 
     An infinite value has no interval. ``extra`` holds the numbers of times, on which the metrics of the long run depend
-    strongly, as ``times`` and ``floor_times``.
+    strongly, as ``times`` and ``floor_times``, and as ``floor_of`` that a floor is that against ``reference``.
     """
     notes = (extra or {}) | {"times": [real.n_times, generated.n_times], "dropped": generated.dropped}
     with np.errstate(invalid="ignore"):
@@ -193,7 +192,7 @@ def compare(
     floor, notes = result.floor, dict(result.extra)
     if reference is not None:
         floor = value_of(real, reference)
-        notes |= {"floor_size": len(reference), "floor_times": reference.n_times}
+        notes |= {"floor_size": len(reference), "floor_times": reference.n_times, "floor_of": "reference"}
     elif floor is not None:
         notes["floor_times"] = real.n_times // 2 if real.single else real.n_times
     bounded = result.low is not None and math.isfinite(result.low)
@@ -201,14 +200,14 @@ def compare(
     return replace(result, floor=floor, low=ends[0], high=ends[1], extra=notes)
 
 
-def _lifted(source: Trajectory, name: str) -> Paths | Tensor | Array:
+def _lifted(source: Trajectory, name: str) -> Paths | Array:
     """Return an array of one trajectory as a set of one."""
     if isinstance(source, Paths):
         return source
-    tensor = source.detach() if isinstance(source, Tensor) else as_tensor(source, f"{name} trajectory")
-    if tensor.ndim == 1:
-        return tensor[None, :, None]
-    return tensor[None] if tensor.ndim == 2 else tensor
+    array = as_array(source, f"{name} trajectory")
+    if array.ndim == 1:
+        return array[None, :, None]
+    return array[None] if array.ndim == 2 else array
 
 
 def _clock(n: int, time_step: float) -> Array:

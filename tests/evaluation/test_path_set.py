@@ -20,6 +20,19 @@ def test_arrays_take_the_times_of_the_other_side() -> None:
     paths = Paths([0.0, 0.5, 2.0, 3.0], X)
     one, two = path_sets(paths, X + 1, metric="m")
     assert two.times.tolist() == one.times.tolist() == [0.0, 0.5, 2.0, 3.0]
+    for pair in ((paths, X + 1), (X + 1, paths)):
+        one, two = path_sets(*pair, metric="m", needs="any")
+        assert two.times.tolist() == one.times.tolist() == [0.0, 0.5, 2.0, 3.0]
+    shorter, _ = path_sets(X[:, :3], paths, metric="m", needs="any")
+    assert shorter.times.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_types_that_numpy_does_not_know_and_complex_numbers() -> None:
+    exact = torch.tensor(X).bfloat16()
+    one, _ = path_sets(exact.requires_grad_(), X, metric="m")
+    np.testing.assert_array_equal(one.values, exact.detach().double().numpy())
+    with pytest.raises(TypeError, match="generated paths must be an array of real numbers; got complex ones"):
+        path_sets(X, torch.tensor(X) + 1j, metric="m")
 
 
 def test_what_is_not_observed_is_nan_and_masked() -> None:
