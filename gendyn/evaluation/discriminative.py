@@ -81,7 +81,7 @@ def discriminative_score(
     iterations
         Steps of training, where not those of the variant.
     on_nan
-        ``"count"`` leaves broken generated paths out.
+        ``"count"`` leaves broken generated paths out, and counts them in ``extra["dropped"]``.
     seed
         Root of all randomness.
 
@@ -185,7 +185,7 @@ def _show(
     held, made = on_scale_of(fitted, "minmax", held, made)
     shown = evidence(held, made, numpy_generator(derive_seed(root, "evidence")))
     check = memorisation(real, generated, train=train, on_nan=on_nan, seed=derive_seed(root, "memorisation"))
-    return shown, {"memorisation": {"copy_ratio": check.value} | dict(check.extra), "broken": made.dropped}
+    return shown, {"memorisation": {"copy_ratio": check.value} | dict(check.extra), "dropped": made.dropped}
 
 
 def _ask_strong(

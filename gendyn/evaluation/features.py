@@ -61,7 +61,7 @@ def marginal_difference(
     real, generated
         Sets of at least two paths at the same two or more times; gaps are allowed.
     on_nan
-        ``"count"`` leaves broken generated paths out.
+        ``"count"`` leaves broken generated paths out, and counts them in ``extra["dropped"]``.
     seed
         Root of the randomness of floor and interval.
     n_bootstrap
@@ -281,7 +281,7 @@ def marginal_ks(
             "marginals": len(p),
             "largest": float(statistics.max()),
             "assumes": "independent paths; for overlapping windows of one series the p-values are too small",
-            "broken": two.dropped,
+            "dropped": two.dropped,
         },
     )
 
@@ -356,7 +356,7 @@ def _compare(
     extra: dict[str, Any] | None = None,
 ) -> MetricResult:
     one, two = _door(metric, real, generated, on_nan, times, channels)
-    notes = {"broken": two.dropped} | (extra or {})
+    notes = {"dropped": two.dropped} | (extra or {})
     result = measure(metric, value_of, one, two, seed=seed, n_bootstrap=n_bootstrap, extra=notes)
     if np.isnan(result.value):
         raise ValueError(

@@ -64,7 +64,7 @@ def memorisation(
         What distances are measured in, see :func:`~gendyn.evaluation.path_set.rescale`; statistics come from the
         training paths.
     on_nan
-        ``"count"`` leaves broken generated paths out.
+        ``"count"`` leaves broken generated paths out, and counts them in ``extra["dropped"]``.
     seed
         Root of the randomness of interval and floor, and of which 2000 paths enter the diversity.
 
@@ -129,7 +129,7 @@ def memorisation(
         "real_to_train": usual,
         "share_near": float((inward < np.quantile(reference, 0.01)).mean()),
         "reference": "leave-one-out" if train is None else "held-out",
-        "broken": made.dropped,
+        "dropped": made.dropped,
     }
     seconds = time.perf_counter() - began
     floor = _between_halves(reference, numpy_generator(derive_seed(root, "floor")))

@@ -69,7 +69,7 @@ def predictive_score(
     iterations
         Steps of Adam at rate 0.001 with batches of 128 paths.
     on_nan
-        ``"count"`` leaves broken generated paths out.
+        ``"count"`` leaves broken generated paths out, and counts them in ``extra["dropped"]``.
     seed
         Root of all randomness.
 
@@ -122,7 +122,7 @@ def predictive_score(
         "trials": n_trials,
         "protocol": protocol,
         "outside": float(((made.values < 0) | (made.values > 1)).mean()),
-        "broken": made.dropped,
+        "dropped": made.dropped,
     }
     seconds = time.perf_counter() - began
     return MetricResult(name, value, low, high, best, len(held), len(made), None, root, seconds, extra)

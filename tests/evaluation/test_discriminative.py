@@ -304,4 +304,4 @@ def test_what_cannot_be_judged() -> None:
     broken[3, 2, 1] = np.nan
     with pytest.raises(ValueError, match="on_nan='count'"):
         quick(x, broken)
-    assert quick(x, broken, on_nan="count", iterations=5).extra["broken"] == 1
+    assert quick(x, broken, on_nan="count", iterations=5).extra["dropped"] == 1

@@ -224,7 +224,7 @@ def test_floor_interval_seed_and_broken_paths(metric: object) -> None:
     broken[3, 2, 1] = np.inf
     with pytest.raises(ValueError, match="generated paths must be finite"):
         metric(X, broken)
-    assert metric(X, broken, on_nan="count", n_bootstrap=0).extra["broken"] == 1
+    assert metric(X, broken, on_nan="count", n_bootstrap=0).extra["dropped"] == 1
 
 
 def test_a_time_at_which_all_real_paths_are_equal_has_no_histogram() -> None:

@@ -113,4 +113,4 @@ def test_what_does_not_fit_is_said() -> None:
         memorisation(HELD, NEW, train=TRAIN[..., :1])
     broken = NEW.copy()
     broken[0, 0, 0] = np.nan
-    assert memorisation(HELD, broken, train=TRAIN, on_nan="count").extra["broken"] == 1
+    assert memorisation(HELD, broken, train=TRAIN, on_nan="count").extra["dropped"] == 1

@@ -111,4 +111,4 @@ def test_broken_generated_paths_are_counted():
     broken = X.copy()
     broken[3, 1] = np.nan
     result = predictive_score(X, broken, on_nan="count", **QUICK)
-    assert (result.extra["broken"], result.n_generated) == (1, 59)
+    assert (result.extra["dropped"], result.n_generated) == (1, 59)
