@@ -236,6 +236,7 @@ def coverage(
         n_generated=n * m,
         seconds=time.perf_counter() - began,
         extra={
+            "level": level,
             "levels": kept,
             "shares": [row[0] for row in rows],
             "low": [row[1] for row in rows],

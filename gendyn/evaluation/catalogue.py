@@ -125,8 +125,6 @@ class Metric:
         Whether it solves exact transport, for which large samples are drawn from.
     note
         What must be read beside the value, from the result; or nothing.
-    ideal
-        The value of a perfect generator, where that is not the floor: picture and table show it instead.
     """
 
     kinds: tuple[Kind, ...]
@@ -135,7 +133,6 @@ class Metric:
     default: Callable[[int], bool] = _always
     exact: bool = False
     note: Callable[[MetricResult], str] = _nothing
-    ideal: float | None = None
 
 
 def _weighted(metric: Callable[..., MetricResult], **usual: Any) -> Call:
@@ -220,6 +217,10 @@ def _climate(result: MetricResult) -> str:
 
 def _expected(result: MetricResult) -> str:
     return f"a calibrated forecast would have {result.extra['expected']:.4g}"
+
+
+def _promised(result: MetricResult) -> str:
+    return f"promised {result.extra['level']:.0%}"
 
 
 def _flatness(result: MetricResult) -> str:
@@ -349,7 +350,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             note=_flatness,
         ),
         "coverage": Metric(
-            ("forecasts",), "share of outcomes inside the central 90 % of members", _scored(coverage), ideal=0.9
+            ("forecasts",), "share of outcomes inside the central 90 % of members", _scored(coverage), note=_promised
         ),
         "variogram score": Metric(
             ("forecasts",),
@@ -362,7 +363,6 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "distance of generated to training paths over that of held-out ones; small where a generator copies",
             _fitted(memorisation),
             note=_copies,
-            ideal=1.0,
         ),
         "strong discriminative score": Metric(
             ("paths",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -78,7 +79,7 @@ def _of_paths(comparison: Comparison, results: Results, seed: int) -> list[Pictu
     if real.shared_times and generated.shared_times:
         pictures += [
             (plotting.fans(real, generated), "Quantiles against time: real as bands, generated as lines."),
-            (_marginals(*sets), "Marginal densities at the last time."),
+            _marginals(*sets),
         ]
         if real.n_times > 2 and _same_times(*sets):
             pictures.append((plotting.autocorrelations(real, generated), "Autocorrelation by lag."))
@@ -116,7 +117,8 @@ def _of_trajectories(comparison: Comparison, results: Results, seed: int) -> lis
         pictures.append(_drawn(ax, f"Power spectrum of {sides[0].names[0]}."))
     pictures += _plane(results)
     one, two = on_scale_of(sides[0], "real-std", *sides)
-    koopman = _koopman(one, two, seed) if _even(one) and _even(two) else None
+    one_step = math.isclose(*(side.time_step for side in sides), rel_tol=1e-4)
+    koopman = _koopman(one, two, seed) if one_step and _even(one) and _even(two) else None
     if koopman is not None:
         pictures.append(koopman)
     return pictures
@@ -146,16 +148,20 @@ def _even(side: PathSet) -> bool:
     return bool((np.abs(steps - steps.mean()) <= 1e-4 * abs(steps.mean())).all())
 
 
-def _marginals(real: PathSet, generated: PathSet) -> Figure:
+def _marginals(real: PathSet, generated: PathSet) -> Picture:
     """Draw the densities at the last time; a path that was not observed in full there is left out."""
-    last = [s.values[:, -1][np.isfinite(s.values[:, -1]).all(axis=1)] for s in (real, generated)]
-    if min(map(len, last)) < 2:  # too little was observed in full at the last time: pool all times
-        last = [
-            s.values.reshape(-1, s.dim)[np.isfinite(s.values.reshape(-1, s.dim)).all(axis=1)] for s in (real, generated)
-        ]
-    t = float(np.max(real.times))
-    one, two = (Snapshots([t], [x], names=real.names) for x in last)
-    return plotting.marginals(one, two, features=6 if real.dim > 4 else 4)
+    sides, when = (real, generated), "at the last time"
+    shown = [_complete(s.values[:, -1]) for s in sides]
+    if min(map(len, shown)) < 2 or not np.isclose(real.times[-1], generated.times[-1]):
+        # Too little was observed in full at the last time, or the last times differ.
+        shown, when = [_complete(s.values.reshape(-1, s.dim)) for s in sides], "of all times together"
+    one, two = (Snapshots([float(real.times[-1])], [x], names=real.names) for x in shown)
+    return plotting.marginals(one, two, features=6 if real.dim > 4 else 4), f"Marginal densities {when}."
+
+
+def _complete(rows: Array) -> Array:
+    """Return the rows ``(n, d)`` that were observed in full."""
+    return rows[np.isfinite(rows).all(axis=1)]
 
 
 def _plane(results: Results) -> list[Picture]:

@@ -103,6 +103,8 @@ class Report:
         found = [result for t, result in named if time is None or t == time]
         if len(found) != 1:
             times = ", ".join(f"{t:g}" for t, _ in named if t is not None)
+            if not times:
+                raise ValueError(f"{metric!r} was not computed at single times: leave time out; got {time:g}")
             raise ValueError(f"{metric!r} was computed at times {times}; name one of them, got {time}")
         return found[0]
 
@@ -177,8 +179,12 @@ class Report:
         self.page().save(path)
 
     def remarks(self) -> list[str]:
-        """Return a sentence for each metric that was not computed."""
-        return [f"{name} was left out: {why}" for name, why in self.left_out.items()]
+        """Return a sentence for each metric that was not computed, and one for generated data that were left out."""
+        said = [f"{name} was left out: {why}" for name, why in self.left_out.items()]
+        if self.comparison is not None and self.comparison.dropped:
+            what, n = "forecast" if self.kind == "forecasts" else "generated path", self.comparison.dropped
+            said.append(f"left out because not finite: {n} {what}{'s' if n > 1 else ''}")
+        return said
 
     def display(self) -> pd.DataFrame:
         """Return the table as it is shown: fewer columns, means named."""
@@ -202,17 +208,22 @@ def table_of(scores: Sequence[Score]) -> pd.DataFrame:
         entry["note"] = "; ".join(filter(None, (result.extra.get("thinned", ""), METRICS[name].note(result))))
         records.append(entry)
     table = pd.DataFrame(records).drop(columns=["extra"])
+    numbers = ["value", "low", "high", "floor", "p_value", "seconds"]
+    table[numbers] = table[numbers].astype(float)
     if table["time"].nunique() < 2:
         return table
     groups = table.groupby("metric", sort=False)
-    means = groups[["value", "floor", "seconds"]].mean().reset_index()
+    # A mean over some of the times is no mean: where a floor or an interval is missing, theirs is.
+    averaged, counts = groups[["value", "floor", "seconds"]], groups.size()
+    means = averaged.mean().where(averaged.count().eq(counts, axis=0)).reset_index()
     means["n_real"], means["n_generated"] = groups["n_real"].sum().to_numpy(), groups["n_generated"].sum().to_numpy()
     # Populations of different times are independent samples: the variances of their values add.
-    reach = ((table["high"] - table["low"]) / 2).pow(2).groupby(table["metric"], sort=False).sum().pow(0.5)
-    counts = groups.size()
-    means["low"] = means["value"] - (reach / counts).to_numpy()
-    means["high"] = means["value"] + (reach / counts).to_numpy()
-    means["time"], means["seed"], means["p_value"], means["note"] = np.nan, table["seed"].iloc[0], None, ""
+    squares = ((table["high"] - table["low"]) / 2).pow(2).groupby(table["metric"], sort=False)
+    reach = (squares.sum().where(squares.count() == counts).pow(0.5) / counts).to_numpy()
+    means["low"], means["high"] = means["value"] - reach, means["value"] + reach
+    means["time"], means["seed"], means["p_value"] = np.nan, table["seed"].iloc[0], np.nan
+    every = table["time"].nunique()
+    means["note"] = ["" if count == every else f"over {count} of {every} times" for count in counts]
     return pd.concat([table, means], ignore_index=True)
 
 

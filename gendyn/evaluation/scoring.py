@@ -63,11 +63,12 @@ def evaluate(
     reference
         Of trajectories: a second real run, against which floors are computed instead of between halves.
     floors
-        An earlier report on the same real data and seed, or its JSON file: its floors are not computed again.
+        An earlier report on the same real data and seed, or its JSON file: its floors are not computed again, where
+        the options of the metric are the same.
     options
         Arguments for single metrics, for example ``{"strong discriminative score": {"split": "blocked"}}``.
     on_nan
-        ``"count"`` leaves out generated paths that are not finite, and counts them.
+        ``"count"`` leaves out generated paths that are not finite, and the report says how many.
     seed
         Root of all randomness: floors, intervals, judges, and which points exact transport is given.
     budget_seconds
@@ -98,11 +99,7 @@ def evaluate(
     """
     comparison = Comparison.of(real, generated, kind, on_nan)
     names = chosen(metrics, comparison.kind, comparison.dim)
-    given = (
-        dict(zip(chosen(list(options), comparison.kind, comparison.dim), options.values(), strict=True))
-        if options
-        else {}
-    )
+    given = {chosen(name, comparison.kind, comparison.dim)[0]: own for name, own in (options or {}).items()}
     for name, value, wanted in (("train", train, "paths"), ("reference", reference, "trajectories")):
         if value is not None and comparison.kind != wanted:
             raise ValueError(f"{name} is for {wanted}; these are {comparison.kind}: leave it out")

@@ -8,9 +8,17 @@ import torch
 
 from gendyn import evaluate
 from gendyn.data import Paths, Snapshots
-from gendyn.evaluation import METRICS, energy_score, marginal_wasserstein, metrics_for, state_space_divergence
+from gendyn.evaluation import (
+    METRICS,
+    MetricResult,
+    energy_score,
+    marginal_wasserstein,
+    metrics_for,
+    state_space_divergence,
+)
 from gendyn.evaluation.measure import known_floor, measure
 from gendyn.evaluation.points import points
+from gendyn.evaluation.report import table_of
 
 
 def cloud(n, shift=0.0, seed=0, dim=2):
@@ -83,6 +91,8 @@ def test_sets_of_paths():
     assert report.result("marginal W1").value == direct.value
     assert "diversity" in report.table["note"].iloc[-1]
     assert len(report.pictures()) == 4
+    with pytest.raises(ValueError, match="not computed at single times: leave time out; got 1"):
+        report.result("marginal W1", 1.0)
 
 
 def test_the_whole_default_report_of_paths():
@@ -172,15 +182,91 @@ def test_a_known_floor_is_not_computed_again():
     assert (result.floor, len(calls)) == (0.25, 1)
 
 
+@pytest.mark.parametrize("name", ["power-spectrum distance", "ordinal distance", "state-space divergence"])
+def test_a_floor_against_a_second_run_is_not_that_between_halves(name):
+    real, made, second = (orbit(k, 600) for k in range(3))
+    first = evaluate(real, made, name, reference=second)
+    fresh, again = evaluate(real, made, name), evaluate(real, made, name, floors=first)
+    assert again.table["floor"].tolist() == fresh.table["floor"].tolist() != first.table["floor"].tolist()
+    back = evaluate(real, made, name, reference=second, floors=fresh)
+    assert back.table["floor"].tolist() == first.table["floor"].tolist()
+
+
+def test_a_floor_that_a_short_run_cut_is_computed_anew():
+    slow = np.sin(np.arange(3000.0) / 40)[None, :, None] + 0.1 * walks(1, 1, 3000, 1)
+    short = evaluate(slow, slow[:, :60], "ordinal distance")
+    fresh, again = (evaluate(slow, slow[:, :2000], "ordinal distance", floors=f) for f in (None, short))
+    assert again.table["floor"].tolist() == fresh.table["floor"].tolist() != short.table["floor"].tolist()
+
+
+def test_a_mean_over_times_has_what_every_time_has():
+    few = Snapshots([1.0, 2.0], [cloud(3), cloud(60)])
+    means = evaluate(few, MADE, "W1").table.iloc[-1]
+    assert np.isnan([means["time"], means["floor"]]).all()
+    assert means["low"] < means["value"] < means["high"]
+    bare = evaluate(REAL, MADE, "W1", options={"W1": {"n_bootstrap": 0}})
+    assert bare.table[["low", "high"]].isna().all(axis=None)
+    assert bare.table["floor"].notna().all()
+    assert bare.plot().axes[0].get_xlabel() == "value / floor"
+
+
+def test_a_mean_over_some_of_the_times_says_so():
+    one, two = (MetricResult("w1", v, floor=1.0, n_real=5, n_generated=5) for v in (1.0, 3.0))
+    table = table_of([("W1", 1.0, one), ("W1", 2.0, two), ("W2", 1.0, one)])
+    assert table["note"].tolist() == ["", "", "", "", "over 1 of 2 times"]
+    assert table["value"].tolist() == [1.0, 3.0, 1.0, 2.0, 1.0]
+
+
+def test_intervals_of_unequal_sizes_are_not_too_narrow():
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(size=(100, 1)), rng.normal(size=(20_000, 1)) + 5
+    for pair in ((few, many), (many, few)):
+        gap = measure("gap", lambda a, b: abs(a.values.mean() - b.values.mean()), *points(*pair), n_bootstrap=300)
+        assert gap.high - gap.low > 2 * 1.96 * 0.9 * few.std() / np.sqrt(100)
+
+
+def test_generated_paths_that_were_left_out_are_counted_in_the_report():
+    made = walks(30, 1)
+    made[:3] = np.nan
+    report = evaluate(walks(30), made, ["marginal W1"], on_nan="count")
+    assert report.remarks() == ["left out because not finite: 3 generated paths"]
+    members = np.random.default_rng(0).normal(size=(20, 30, 4, 1))
+    members[0, 0] = np.inf
+    scored = evaluate(walks(20, times=4, dim=1), members, "coverage", on_nan="count")
+    assert scored.remarks() == ["left out because not finite: 1 forecast"]
+    assert scored.table["note"].tolist() == ["promised 90%"]
+
+
+def test_an_array_is_drawn_and_measured_at_the_times_of_the_other_side():
+    real, made = walks(40), walks(40, 1)
+    timed = evaluate(real, Paths(np.linspace(0, 1, 12), made), "signature distance")
+    both = evaluate(Paths(np.linspace(0, 1, 12), real), Paths(np.linspace(0, 1, 12), made), "signature distance")
+    assert timed.table["value"].tolist() == both.table["value"].tolist()
+    fans = timed.pictures()[1][0]
+    assert fans.axes[0].dataLim.x1 == 1.0
+
+
+def test_captions_say_what_is_drawn():
+    captions = [caption for _, caption in evaluate(walks(40), walks(40, 1, times=8), "signature distance").pictures()]
+    assert "Marginal densities of all times together." in captions
+    assert "Autocorrelation by lag." not in captions
+    x, y = orbit(), orbit(1)
+    for step, drawn in ((1.0, True), (0.5, False)):
+        pair = Paths(np.arange(3000.0), x), Paths(step * np.arange(3000.0), y)
+        pictures = evaluate(*pair, "state-space divergence").pictures()
+        assert any("Koopman" in caption for _, caption in pictures) == drawn
+
+
 def test_floors_of_other_data_are_refused(tmp_path):
     first = evaluate(cloud(30), cloud(30), "W1", seed=3)
     with pytest.raises(ValueError, match="has other real data"):
         evaluate(cloud(30, seed=1), cloud(30), "W1", seed=3, floors=first)
     with pytest.raises(ValueError, match="has seed 3, not 0: give seed=3"):
         evaluate(cloud(30), cloud(30), "W1", floors=first)
-    (tmp_path / "no.json").write_text('{"rows": []}')
-    with pytest.raises(ValueError, match=r"no\.json holds none"):
-        evaluate(cloud(30), cloud(30), "W1", floors=tmp_path / "no.json")
+    for content in (b'{"rows": []}', b"[]", b"\xff\xfe\x00"):
+        (tmp_path / "no.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"no\.json holds none"):
+            evaluate(cloud(30), cloud(30), "W1", floors=tmp_path / "no.json")
 
 
 def test_a_budget_says_what_it_left_out():
