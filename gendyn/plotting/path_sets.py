@@ -23,7 +23,8 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def fans(real: Paths, generated: Paths, *, features: int = 6) -> Figure:
     """Draw quantiles against time, of the real paths as bands and of the generated ones as lines, one panel a feature.
 
-    Bands hold 50 and 90 % of the real paths; lines are the same quantiles and the median of the generated ones.
+    Bands hold 50 and 90 % of the real paths; lines are the same quantiles and the median of the generated ones. The two
+    may have different times.
 
     Examples
     --------
@@ -33,16 +34,15 @@ def fans(real: Paths, generated: Paths, *, features: int = 6) -> Figure:
     3
     """
     one, two = _values(real, "real"), _values(generated, "generated")
-    figure, panels = _panels(min(features, real.dim), height=2.4)
+    figure, panels = _panels(_count(real, generated, features), height=2.4)
     with style():
         for i, ax in enumerate(panels):
-            low, q1, median, q3, high = np.nanquantile(one[:, :, i], _QUANTILES, axis=0)
+            low, q1, median, q3, high = _quantiles(one[:, :, i])
             times = real.times.cpu().numpy()
             ax.fill_between(times, low, high, color=REAL, alpha=0.16, lw=0, label="real, 90 %")
             ax.fill_between(times, q1, q3, color=REAL, alpha=0.26, lw=0, label="real, 50 %")
             ax.plot(times, median, color=REAL, lw=1.4)
-            lines = np.nanquantile(two[:, :, i], _QUANTILES, axis=0)
-            for k, line in enumerate(lines):
+            for k, line in enumerate(_quantiles(two[:, :, i])):
                 middle = k == 2
                 ax.plot(
                     generated.times.cpu().numpy(),
@@ -70,7 +70,7 @@ def sample_paths(real: Paths, generated: Paths, *, features: int = 3, count: int
     >>> len(sample_paths(x, x).axes)
     6
     """
-    columns = min(features, real.dim)
+    columns = _count(real, generated, features)
     with style():
         figure = Figure(figsize=(3.3 * columns + 0.4, 3.9), layout="constrained")
         grid = figure.subplots(2, columns, sharex=True, sharey="col", squeeze=False)
@@ -94,6 +94,8 @@ def sample_paths(real: Paths, generated: Paths, *, features: int = 3, count: int
 def autocorrelations(real: Paths, generated: Paths, *, features: int = 6) -> Figure:
     """Draw the autocorrelation of each feature against the lag, pooled over paths, real and generated.
 
+    Lags are distances from the first time, as on an even grid; of a single path the first 400.
+
     Examples
     --------
     >>> import torch
@@ -102,13 +104,14 @@ def autocorrelations(real: Paths, generated: Paths, *, features: int = 6) -> Fig
     2
     """
     one, two = _values(real, "real"), _values(generated, "generated")
-    figure, panels = _panels(min(features, real.dim), height=2.1)
-    times = real.times.cpu().numpy()
+    figure, panels = _panels(_count(real, generated, features), height=2.1)
+    sides = (("real", real, one, REAL), ("generated", generated, two, GENERATED))
     with style():
         for i, ax in enumerate(panels):
             ax.axhline(0, color="#cccccc", lw=0.8, zorder=0)
-            for name, values, colour in (("real", one, REAL), ("generated", two, GENERATED)):
+            for name, paths, values, colour in sides:
                 rho = _autocorrelation(values[:, :, i])
+                times = paths.times.cpu().numpy()
                 ax.plot(
                     times[: len(rho)] - times[0],
                     rho,
@@ -136,6 +139,7 @@ def orbits(real: Paths, generated: Paths, *, dims: tuple[int, int] | None = None
     2
     """
     sides = (("real", real, REAL), ("generated", generated, GENERATED))
+    _check_features(real, generated)
     if real.dim == 1:
         first = _observed(real, np.array([0]))[0, :, 0]
         below = np.flatnonzero(_autocorrelation(first[None]) < math.exp(-1))
@@ -161,6 +165,29 @@ def orbits(real: Paths, generated: Paths, *, dims: tuple[int, int] | None = None
             ax.set_xlabel(labels[0])
         panels[0].set_ylabel(labels[1])
     return figure
+
+
+def _check_features(real: Paths, generated: Paths) -> None:
+    if real.dim != generated.dim:
+        raise ValueError(
+            f"real and generated must have the same number of features; got {real.dim} and {generated.dim}"
+        )
+
+
+def _count(real: Paths, generated: Paths, features: int) -> int:
+    """Return how many features are drawn."""
+    _check_features(real, generated)
+    if features < 1:
+        raise ValueError(f"features must be at least 1; got {features}")
+    return min(features, real.dim)
+
+
+def _quantiles(values: Array) -> Array:
+    """Return the quantiles ``(5, T)`` of series ``(n, T)``, NaN at times at which nothing was observed."""
+    found = np.full((len(_QUANTILES), values.shape[1]), np.nan)
+    seen = np.isfinite(values).any(axis=0)
+    found[:, seen] = np.nanquantile(values[:, seen], _QUANTILES, axis=0)
+    return found
 
 
 def _panels(count: int, *, height: float) -> tuple[Figure, list[Axes]]:
@@ -211,7 +238,7 @@ def _observed(paths: Paths, rows: np.ndarray[Any, Any]) -> Array:
 
 
 def _autocorrelation(values: Array) -> Array:
-    """Return the autocorrelation of series ``(n, T)`` about their common mean, up to half their length."""
+    """Return the autocorrelation of series ``(n, T)`` about their common mean, of a single one at 400 lags at most."""
     centred = values - np.nanmean(values)
     seen = np.isfinite(centred)
     centred = np.where(seen, centred, 0.0)

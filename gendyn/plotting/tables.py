@@ -43,7 +43,7 @@ def history(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def distances(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw metrics with intervals and floors, as multiples of each metric's largest value.
+    """Draw metrics with intervals, as multiples of their floors, or of 2 % of the value where the floor is below that.
 
     Examples
     --------
@@ -65,8 +65,10 @@ def distances(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     floor, size = (np.abs(shown[column].to_numpy(dtype=float, na_value=np.nan)) for column in ("floor", "value"))
     unit = np.fmax(floor, 0.02 * size)
     unit = np.where(unit > 0, unit, 1.0)
-    value = shown["value"].to_numpy(float) / unit
-    reach = (shown["high"] - shown["low"]).fillna(0.0).to_numpy(float) / 2 / unit
+    low, high = (shown[column].to_numpy(dtype=float, na_value=np.nan) for column in ("low", "high"))
+    with np.errstate(invalid="ignore"):  # an infinite value has no place on the axis, and is not drawn
+        value = shown["value"].to_numpy(float) / unit
+        reach = np.nan_to_num((high - low) / 2 / unit)
     with style():
         y = np.arange(len(shown))
         ax.axvline(1.0, color=MUTED, lw=1.2)
@@ -74,7 +76,7 @@ def distances(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_yticks(y, labels)
         ax.set_ylim(-0.6, len(shown) - 0.4)
         ax.set_xlabel("value / floor")
-        if np.nanmax(value) > 20:
+        if (value > 20).any():
             ax.set_xscale("symlog", linthresh=2.0)
         ax.annotate(
             "floor",

@@ -96,6 +96,28 @@ def test_pages_are_the_same_each_time():
     assert one == two
 
 
+def test_quantiles_leave_out_times_at_which_nothing_was_observed(recwarn):
+    mask = torch.ones(9, 5, 1, dtype=torch.bool)
+    mask[:, 2] = False
+    values = torch.arange(45.0).reshape(9, 5, 1)
+    lines = plotting.fans(*[Paths(range(5), values, mask=mask)] * 2).axes[0].lines
+    np.testing.assert_array_equal(lines[0].get_ydata(), [20, 21, np.nan, 23, 24])
+    assert not recwarn.list
+
+
+def test_lags_are_those_of_each_side():
+    x = torch.randn(20, 6, 1, generator=torch.Generator().manual_seed(0))
+    lines = plotting.autocorrelations(Paths(range(6), x), Paths([0.0, 0.5, 1.0, 1.5], x[:, :4])).axes[0].lines
+    assert [line.get_xdata().tolist() for line in lines[1:]] == [[0, 1, 2, 3, 4, 5], [0, 0.5, 1, 1.5]]
+
+
+def test_infinite_metrics_are_not_drawn(recwarn):
+    frame = pd.DataFrame({"metric": ["a", "b"], "time": [np.nan] * 2, "value": [np.inf, 2.0], "low": [None, 1.0]})
+    ax = plotting.distances(frame.assign(high=[None, 3.0], floor=1.0))
+    np.testing.assert_array_equal(ax.lines[1].get_xdata(), [2.0, np.nan])
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -104,6 +126,8 @@ def test_pages_are_the_same_each_time():
         (lambda: plotting.velocity(ROTATION, data(1), 0.0), "at least two features"),
         (lambda: plotting.populations(data(), Snapshots([9.0], [torch.zeros(2, 2)])), "no time in common"),
         (lambda: plotting.marginals(data(), Snapshots([9.0], [torch.zeros(2, 2)])), "no time in common"),
+        (lambda: plotting.fans(moves(), moves(1)), "same number of features; got 2 and 1"),
+        (lambda: plotting.sample_paths(moves(), moves(), features=0), "features must be at least 1; got 0"),
         (lambda: plotting.history(pd.DataFrame({"step": [1]})), "loss is missing"),
         (lambda: plotting.history(pd.DataFrame({"step": [], "loss": []})), "table is empty"),
     ],

@@ -79,7 +79,7 @@ def play(stage: Stage) -> tuple[Page, dict[str, Any]]:
     page.text(
         "A stochastic interpolant joins two populations by x = (1 - t) a + t b + gamma(t) z. From its velocity and its "
         "score one has a flow, and for every epsilon a diffusion; all of them pass through the same populations "
-        "(Albergo, Boffi and Vanden-Eijnden 2023). One fit served all three rows below. Both ends are mixtures of "
+        "(Albergo, Boffi and Vanden-Eijnden 2023). One fit served every epsilon below. Both ends are mixtures of "
         "Gaussians, so that the truth is known at every time."
     )
     page.figure(
