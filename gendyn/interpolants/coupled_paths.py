@@ -86,6 +86,10 @@ class CoupledPaths:
     def __len__(self) -> int:
         return len(self._index)
 
+    def at(self, rows: Tensor, s: Tensor) -> Tensor:
+        """Return the row numbers ``(B,)`` of the tuples that are meant for scaled times ``s (B,)``: these very ones."""
+        return rows
+
     def points(self, rows: Tensor) -> Tensor:
         """Return the coupled points ``(B, T, d)`` of the tuples with the given row numbers ``(B,)``."""
         tuples = self._index.index_select(0, rows.to(self._index.device))

@@ -9,7 +9,8 @@ of the gap a pair then carries the mass
 
 whose marginals are a at the start and b at the end, exactly; it grows at the constant rate
 :math:`(g_j - f_i)/\rho` per gap, up to a number that is the same for all. Chained through all times by the conditional
-plans, the logarithm of a tuple's mass at a time is the sum of its rates before it.
+plans, forward and backward, a pair of every gap becomes a tuple. The pairs of each gap are drawn anew: one table of
+tuples for all times would have the same law, but its masses multiply from gap to gap until few tuples hold all.
 
 The populations have mass one here; where their weights have sums that differ, the sums' growth is added to every rate.
 
@@ -42,37 +43,48 @@ _LEAST_SURVIVAL = 1e-3
 
 
 class GrowingPaths(CoupledPaths):
-    """Coupled populations with the logarithm of each tuple's mass at every time.
+    """Coupled populations with tuples of each gap, and how much their masses grow over it.
 
     Parameters
     ----------
     snapshots
         Populations at ``T`` times.
-    table, log_mass
-        Index tuples and the logarithms of their masses ``(N, T)``, as :func:`couple_growing` draws them.
+    table, growth
+        Index tuples ``(T - 1, N, T)`` of each gap and how much their masses grow over it, ``(T - 1, N)``, as
+        :func:`couple_growing` draws them.
     totals
         Mass of each population ``(T,)``, which all cells' growth adds up to; by default all the same.
     """
 
-    def __init__(self, snapshots: Snapshots, table: Tensor, log_mass: Tensor, totals: Tensor | None = None) -> None:
-        super().__init__(snapshots, table)
+    def __init__(self, snapshots: Snapshots, table: Tensor, growth: Tensor, totals: Tensor | None = None) -> None:
+        super().__init__(snapshots, table.flatten(0, 1))
         known = torch.ones(len(snapshots)) if totals is None else totals
         self.log_totals = known.log().to(device=snapshots.device, dtype=snapshots.dtype)
-        self.log_mass = log_mass.to(device=snapshots.device, dtype=snapshots.dtype)
+        self.growth = growth.to(device=snapshots.device, dtype=snapshots.dtype)
         self.knots = (snapshots.times - snapshots.times[0]) / (snapshots.times[-1] - snapshots.times[0])
 
+    def at(self, rows: Tensor, s: Tensor) -> Tensor:
+        """Return as many row numbers ``(B,)``, of tuples that are meant for the gaps of scaled times ``s (B,)``."""
+        n = self.growth.shape[1]
+        return self._gap(s) * n + rows.to(s.device) % n
+
     def mass(self, rows: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return masses ``(B,)`` of tuples at scaled times ``s (B,)``, of mean one, and their growth rates ``(B,)``."""
-        knots = self.knots.to(s)
-        gap = (torch.searchsorted(knots, s.contiguous(), right=True) - 1).clamp(0, len(knots) - 2)
-        logs = self.log_mass.index_select(0, rows.to(self.log_mass.device))
-        before, after = (logs.gather(1, (gap + k)[:, None])[:, 0] for k in (0, 1))
+        """Return masses ``(B,)`` of tuples at scaled times ``s (B,)``, of mean one, and their growth rates ``(B,)``.
+
+        The tuples are those :meth:`at` these times.
+        """
+        knots, gap = self.knots.to(s), self._gap(s)
+        grown = self.growth.flatten().index_select(0, rows.to(self.growth.device))
         length = knots[gap + 1] - knots[gap]
-        local = ((s - knots[gap]) / length).to(logs.dtype)
+        local = ((s - knots[gap]) / length).to(grown.dtype)
         # A share of the batch: the largest is taken out first, which in single precision may be beyond all numbers.
-        mass = torch.lerp(before, after, local).softmax(0) * len(local)
+        mass = (local * grown).softmax(0) * len(local)
         together = self.log_totals.diff().index_select(0, gap)
-        return mass, (after - before + together) / length.to(logs.dtype)
+        return mass, (grown + together) / length.to(grown.dtype)
+
+    def _gap(self, s: Tensor) -> Tensor:
+        knots = self.knots.to(s)
+        return (torch.searchsorted(knots, s.contiguous(), right=True) - 1).clamp(0, len(knots) - 2)
 
 
 def couple_growing(
@@ -81,10 +93,10 @@ def couple_growing(
     *,
     regularisation: float | None = None,
     cost: Cost = "sqeuclidean",
-    n_paths: int | None = None,
+    n_paths: int = 20_000,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Draw index tuples through all times with the logarithms of their masses.
+    """Draw index tuples through all times for each gap, with the growth of their masses over it.
 
     Parameters
     ----------
@@ -97,29 +109,27 @@ def couple_growing(
     cost
         As for :func:`gendyn.interpolants.coupled_paths.couple`.
     n_paths
-        Tuples; by default four for each cell of the largest population, between 20 000 and 200 000.
+        Tuples of each gap.
     seed
         Root of the randomness.
 
     Returns
     -------
-    table, log_mass
-        Indices and logarithms ``(N, T)``. Weighted by their mass, the tuples' cells at a time have its weights, which
-        count as shares of one.
+    table, growth
+        Indices ``(T - 1, N, T)``, and logarithms of by how much masses grow ``(T - 1, N)``. The cells before a gap have
+        the weights there as they are, those after it have them where tuples weigh ``growth.exp()``.
 
     Examples
     --------
     >>> x = torch.tensor([[-5.0], [5.0]]).repeat(30, 1)
     >>> y = torch.tensor([[-5.0], [5.0], [5.0]]).repeat(20, 1)
-    >>> table, log_mass = couple_growing(Snapshots([0.0, 1.0], [x, y]), 4.0, seed=0)
+    >>> table, growth = couple_growing(Snapshots([0.0, 1.0], [x, y]), 4.0, seed=0)
+    >>> table, mass = table[0], growth[0].exp()
     >>> bool((x[table[:, 0]] * y[table[:, 1]] > 0).float().mean() > 0.99)  # next to nobody crosses over
     True
-    >>> mass = log_mass[:, 1].exp()
     >>> abs(float(mass[y[table[:, 1], 0] > 0].sum() / mass.sum()) - 2 / 3) < 0.01  # as many as were measured
     True
     """
-    if n_paths is None:
-        n_paths = min(max(4 * max(snapshots.sizes), 20_000), 200_000)
     rows = [_cells(snapshots, k, seed) for k in range(len(snapshots))]
     chosen = snapshots.rows(rows)
     weights = [
@@ -140,13 +150,16 @@ def couple_growing(
 
     links = spread(solve, range(len(chosen) - 1))
     generator = torch_generator(seed, "chain")
-    columns = [torch.multinomial(weights[0], n_paths, replacement=True, generator=generator)]
-    logs = [torch.zeros(n_paths, dtype=torch.float64)]
-    for plan, survival, arrival in links:
-        columns.append(plan.given_rows(columns[-1], generator))
-        logs.append(logs[-1] + survival[columns[-2]] - arrival[columns[-1]])
-    table = torch.stack([r[c] for r, c in zip(rows, columns, strict=True)], dim=1)
-    return table, torch.stack(logs, dim=1)
+    tables, growth = [], []
+    for k, (_, survival, arrival) in enumerate(links):
+        chain = [torch.multinomial(weights[k], n_paths, replacement=True, generator=generator)]
+        for plan, *_ in links[k:]:
+            chain.append(plan.given_rows(chain[-1], generator))
+        growth.append(survival[chain[0]] - arrival[chain[1]])
+        for plan, *_ in reversed(links[:k]):
+            chain.insert(0, plan.given_columns(chain[0], generator))
+        tables.append(torch.stack([r[c] for r, c in zip(rows, chain, strict=True)], dim=1))
+    return torch.stack(tables), torch.stack(growth)
 
 
 def _cells(snapshots: Snapshots, k: int, seed: int) -> Tensor:

@@ -81,4 +81,5 @@ class FlowMatchingObjective:
         offsets = torch.rand(n, generator=generator, dtype=torch.float64)
         noise = torch.randn(n, first.shape[1], generator=generator, dtype=first.dtype).to(first.device)
         s = ((torch.arange(n, dtype=torch.float64) + offsets) / n).to(first.device)
+        rows = coupled.at(rows, s)
         return rows, s, *self.path(s, coupled.points(rows), noise)

@@ -31,11 +31,11 @@ def test_weighted_tuples_have_the_populations_as_marginals():
     weights = [torch.rand(n, generator=torch.Generator().manual_seed(n)).double() for n in (40, 50, 60)]
     data = Snapshots([0.0, 1.0, 3.0], [cloud(40, 0), cloud(50, 1, 0.5), cloud(60, 2, 1.0)], weights=weights)
     table, logs = couple_growing(data, 2.0, n_paths=200_000, seed=0)
-    for k in range(3):
-        mass = logs[:, k].exp()
-        found = torch.zeros(data.sizes[k], dtype=torch.float64).index_add_(0, table[:, k], mass) / mass.sum()
+    for gap, k in ((0, 0), (0, 1), (1, 1), (1, 2)):
+        mass, cells = (logs[gap] * (k - gap)).exp(), table[gap, :, k]
+        found = torch.zeros(data.sizes[k], dtype=torch.float64).index_add_(0, cells, mass) / mass.sum()
         # Draws of one cell: their masses' standard error, five times.
-        squares = torch.zeros(data.sizes[k], dtype=torch.float64).index_add_(0, table[:, k], mass.square())
+        squares = torch.zeros(data.sizes[k], dtype=torch.float64).index_add_(0, cells, mass.square())
         assert ((found - data.mass(data.times[k])).abs() <= 5 * squares.sqrt() / mass.sum() + 1e-12).all()
 
 
@@ -45,7 +45,25 @@ def test_a_dear_relaxation_is_balanced_transport():
     assert logs.abs().max() < 1e-4
     plan = gd.interpolants.coupled_paths.couple(data, "ot", n_paths=1000)
     partner = dict(plan.tolist())
-    assert all(partner[i] == j for i, j in table.tolist())
+    assert all(partner[i] == j for i, j in table[0].tolist())
+
+
+def test_many_times_leave_many_tuples_with_mass():
+    data = Snapshots(range(8), [cloud(100, k, 0.3 * k) for k in range(8)])
+    table, growth = couple_growing(data, 1.0, n_paths=5000)
+    effective = 1 / growth.softmax(1).square().sum(1)
+    assert table.shape == (7, 5000, 8)
+    assert (effective > 0.5 * 5000).all()
+
+
+def test_tuples_of_neighbouring_gaps_have_one_law_where_they_meet():
+    data = Snapshots([0.0, 1.0, 2.0], [cloud(6, 0), cloud(5, 1, 0.5), cloud(4, 2, 1.0)])
+    table, growth = couple_growing(data, 1.0, n_paths=100_000)
+    laws = []
+    for tuples, mass in ((table[0], growth[0].exp()), (table[1], torch.ones(100_000).double())):
+        place = (tuples[:, 0] * 5 + tuples[:, 1]) * 4 + tuples[:, 2]
+        laws.append(torch.zeros(120, dtype=torch.float64).index_add_(0, place, mass / mass.sum()))
+    assert float((laws[0] - laws[1]).abs().sum()) < 0.03
 
 
 def test_potentials_at_all_cells_are_those_of_the_solution():
@@ -59,16 +77,19 @@ def test_potentials_at_all_cells_are_those_of_the_solution():
 
 def test_mass_between_the_knots_is_geometric():
     data = Snapshots([0.0, 1.0, 4.0], [torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1)])
-    paths = GrowingPaths(data, torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0.0, 1.0, 4.0], [0.0, 0.0, 0.0]]))
-    mass, rate = paths.mass(torch.tensor([0, 1]), torch.tensor([0.625, 0.625]).double())
-    assert mass[0] / mass[1] == pytest.approx(math.exp(2.5), rel=1e-6)
+    paths = GrowingPaths(data, torch.zeros(2, 2, 3, dtype=torch.int64), torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+    s = torch.tensor([0.625, 0.625]).double()
+    rows = paths.at(torch.tensor([0, 3]), s)
+    assert rows.tolist() == [2, 3]  # of the second gap
+    mass, rate = paths.mass(rows, s)
+    assert mass[0] / mass[1] == pytest.approx(math.exp(1.5), rel=1e-6)
     assert mass.mean() == pytest.approx(1.0)
     assert rate.tolist() == pytest.approx([3.0 / 0.75, 0.0])
 
 
 def test_masses_beyond_single_precision_are_weights_all_the_same():
     data = Snapshots([0.0, 1.0], [torch.zeros(1, 1), torch.ones(1, 1)])
-    paths = GrowingPaths(data, torch.zeros(3, 2, dtype=torch.int64), torch.tensor([[0.0, 200.0], [0.0, 201.0], [0, 0]]))
+    paths = GrowingPaths(data, torch.zeros(1, 3, 2, dtype=torch.int64), torch.tensor([[200.0, 201.0, 0.0]]))
     mass, _ = paths.mass(torch.arange(3), torch.ones(3).double())
     assert mass.tolist() == pytest.approx([3 / (1 + math.e), 3 * math.e / (1 + math.e), 0.0])
 
@@ -78,16 +99,16 @@ def test_cells_of_little_weight_grow_as_their_neighbours_do():
     weights = [torch.ones(100).double(), torch.cat([torch.ones(100), torch.full((100,), 1e-5)]).double()]
     data = Snapshots([0.0, 1.0], [x, torch.cat([x, x])], weights=weights)
     table, logs = couple_growing(data, 1.0, n_paths=200_000)
-    assert logs[:, 1].abs().max() < 1.0  # everybody stays, so that there is next to no growth
-    assert (table[:, 1] >= 100).sum() <= 20  # two are expected
+    assert logs.abs().max() < 1.0  # everybody stays, so that there is next to no growth
+    assert (table[0, :, 1] >= 100).sum() <= 20  # two are expected
 
 
 def test_sums_of_weights_are_masses():
     few = torch.tensor([[0.0], [0.1]])
     data = Snapshots([0.0, 2.0, 3.0], [few] * 3)
-    table = torch.zeros(2, 3, dtype=torch.int64)
-    paths = GrowingPaths(data, table, torch.zeros(2, 3), torch.tensor([2.0, 6.0, 3.0]))
-    mass, rate = paths.mass(torch.tensor([0, 1]), torch.tensor([0.1, 0.9]).double())
+    table = torch.zeros(2, 2, 3, dtype=torch.int64)
+    paths = GrowingPaths(data, table, torch.zeros(2, 2), torch.tensor([2.0, 6.0, 3.0]))
+    mass, rate = paths.mass(torch.tensor([0, 2]), torch.tensor([0.1, 0.9]).double())
     assert mass.tolist() == [1.0, 1.0]
     assert rate.tolist() == pytest.approx([math.log(3) * 3 / 2, -math.log(2) * 3])
 
