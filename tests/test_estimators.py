@@ -106,6 +106,7 @@ CASES = {
             "hidden": (8,),
         },
     ),
+    "FlowMatching(growing)": Case(gendyn.FlowMatching, {"relaxation": 2.0, "steps": 30, "hidden": (8,)}),
     "FlowMatching(reflow)": Case(gendyn.FlowMatching, {"reflow": 1, "steps": 30, "hidden": (8,)}),
     "FlowMatching(metric)": Case(
         gendyn.FlowMatching, {"path": "metric", "metric": ("rbf", 1.5), "steps": 30, "hidden": (8,)}
