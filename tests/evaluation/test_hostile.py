@@ -238,6 +238,13 @@ def test_p_values_of_few_paths_are_exact(n, m):
     assert marginal_ks(x[:, None], y[:, None], n_bootstrap=0).p_value == pytest.approx(exact)
 
 
+def test_p_values_of_states_that_are_integers(recwarn):
+    for seed in range(40):
+        x, y = np.random.default_rng(seed).integers(0, 3, (2, 30, 1, 1))
+        assert 0 < marginal_ks(x, y, n_bootstrap=0).p_value <= 1
+    assert not recwarn.list
+
+
 def test_a_power_that_is_not_offered():
     x, y = populations()
     calls = (wasserstein, wasserstein_value, sliced_wasserstein, sliced_wasserstein_value, max_sliced_wasserstein)
