@@ -16,7 +16,9 @@ from gendyn.evaluation.catalogue import METRICS, Settings, chosen
 from gendyn.evaluation.comparison import Case, Comparison
 from gendyn.evaluation.floors import KnownFloors
 from gendyn.evaluation.metric import MetricResult
+from gendyn.evaluation.path_set import path_sets
 from gendyn.evaluation.report import Report, Score, table_of
+from gendyn.evaluation.trajectory import trajectories
 from gendyn.randomness import Seed, as_seed, derive_seed
 
 __all__ = ["evaluate"]
@@ -100,9 +102,7 @@ def evaluate(
     comparison = Comparison.of(real, generated, kind, on_nan)
     names = chosen(metrics, comparison.kind, comparison.dim)
     given = {chosen(name, comparison.kind, comparison.dim)[0]: own for name, own in (options or {}).items()}
-    for name, value, wanted in (("train", train, "paths"), ("reference", reference, "trajectories")):
-        if value is not None and comparison.kind != wanted:
-            raise ValueError(f"{name} is for {wanted}; these are {comparison.kind}: leave it out")
+    _check_further(comparison, train, reference)
     root = as_seed(seed)
     known = KnownFloors.of(floors, comparison, root)
     settings = Settings(root, train=train, reference=reference, on_nan=on_nan)
@@ -138,6 +138,22 @@ def evaluate(
             stacklevel=2,
         )
     return Report(table_of(scores), seed=root, scores=scores, comparison=comparison, left_out=left_out, options=given)
+
+
+def _check_further(comparison: Comparison, train: Any, reference: Any) -> None:
+    """Refuse further real data that do not fit, before a default metric is left out because of them."""
+    for name, value, wanted in (("train", train, "paths"), ("reference", reference, "trajectories")):
+        if value is None:
+            continue
+        if comparison.kind != wanted:
+            raise ValueError(f"{name} is for {wanted}; these are {comparison.kind}: leave it out")
+        try:
+            if wanted == "paths":
+                path_sets(comparison.real, value, metric=name, needs="any")
+            else:
+                trajectories(comparison.real, value, metric=name)
+        except (ValueError, TypeError) as error:
+            raise type(error)(str(error).replace("generated", name)) from error
 
 
 def _score(name: str, case: Case, settings: Settings) -> MetricResult:
