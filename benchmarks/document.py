@@ -23,6 +23,13 @@ PAGES = {
         "is the protocol of the literature, `clean` ours (see [interpolants](interpolants.md)). Rows marked "
         "`literature` are quoted, not run.",
     ),
+    "leave_one_out_eb_5_growth": (
+        "Embryoid bodies, 5 dimensions: cells that multiply and die",
+        "python benchmarks/leave_one_out.py --data eb --dims 5 --protocol published --methods spline-ot --select "
+        "--relaxations 6,12,24 --json benchmarks/results/leave_one_out_eb_5_growth.json",
+        "`selected` chooses blur and price of growth by holding out the inner training times in turn; the cells of the "
+        "hole have no say in it.",
+    ),
     "leave_one_out_eb_50": (
         "Embryoid bodies, 50 dimensions: a time held out",
         "python benchmarks/leave_one_out.py --data eb --dims 50 --scale global --protocol clean "
