@@ -99,7 +99,7 @@ def test_densities_are_differentiable_in_parameters():
         return transition_law(process, x, 0.0, tensor([0.3])).log_density(y).sum()
 
     rate, sigma = tensor(0.3).requires_grad_(), tensor(0.2).requires_grad_()
-    torch.autograd.gradcheck(total, (rate, sigma))
+    assert torch.autograd.gradcheck(total, (rate, sigma))
 
 
 @pytest.mark.parametrize("process", [ROTATING, as_function(ROTATING)], ids=["exact", "integrated"])
