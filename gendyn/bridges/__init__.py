@@ -1,5 +1,6 @@
 """Multi-marginal Schroedinger bridges: a reference and populations in, the likeliest process out."""
 
+from gendyn.bridges import references
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.references import DriftReference
@@ -12,5 +13,6 @@ __all__ = [
     "MultiMarginalBridge",
     "SchrodingerBridge",
     "TransitionLaw",
+    "references",
     "transition_law",
 ]

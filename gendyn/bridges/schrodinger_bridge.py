@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
-from gendyn.bridges.references import (
+from gendyn.bridges.references.fixed import (
     ReferenceLike,
     Volatility,
     describe_reference,
