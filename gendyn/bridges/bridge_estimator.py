@@ -1,0 +1,228 @@
+"""What every model with a multi-marginal bridge does once it has one: paths, points between times, forecasts, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gendyn.bridges.bridge_process import BridgeProcess
+from gendyn.bridges.multi_marginal import MultiMarginalBridge
+from gendyn.data import Paths, Scaling, Snapshots
+from gendyn.population_estimator import PopulationEstimator
+from gendyn.randomness import Seed, as_seed, derive_seed
+from gendyn.sampling import Process, sample
+from gendyn.training import fingerprint
+
+__all__ = ["BridgeEstimator"]
+
+
+class BridgeEstimator(PopulationEstimator):
+    """A model whose ``fit`` ends in a :class:`MultiMarginalBridge`, however it came by the reference.
+
+    Attributes
+    ----------
+    bridge_ : MultiMarginalBridge
+        The couplings and bridges.
+    process_ : BridgeProcess
+        The bridge as a diffusion, for :func:`gendyn.sample`; after the last population it is the reference.
+    kl_ : float
+        Divergence of the bridge from the reference, in nats; compare it among references through the same data.
+    """
+
+    bridge_: MultiMarginalBridge
+    process_: BridgeProcess
+    kl_: float
+    substeps: int
+    tolerance: float
+    max_iterations: int
+
+    def sample(
+        self,
+        x0: Tensor | Snapshots | None = None,
+        times: Tensor | Sequence[float] | None = None,
+        *,
+        n: int | None = None,
+        seed: Seed = 0,
+        solver: str | None = None,
+        step: float | None = None,
+        extrapolate: bool = False,
+        progress: bool = False,
+        **options: Any,
+    ) -> Paths:
+        """Draw paths of the bridge at the asked times.
+
+        Parameters
+        ----------
+        x0
+            Where paths start: points ``(n, d)`` at ``times[0]``, or a population at one time, from which paths run to
+            ``times``. By default rows of the data.
+        times
+            Increasing times ``(T,)``; by default the observed times.
+        n
+            Number of paths; by default as many as there are start points.
+        seed
+            Which paths.
+        solver
+            By default paths are drawn from their law, without steps. The name of a solver runs :attr:`process_` by
+            :func:`gendyn.sample` instead, with steps that end on the observed times.
+        step
+            Longest step of a solver, and of a reference that is not linear after the last observed time.
+        extrapolate
+            Allow times after the last observed one, where the reference runs on.
+        progress
+            Show the solver's progress.
+        **options
+            Further options of :func:`gendyn.sample`, with a solver.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        TypeError
+            If there are options without a solver.
+        ValueError
+            If times are out of range or fall, or points have the wrong shape.
+        """
+        self._check_fitted()
+        if options and solver is None:
+            raise TypeError(
+                f"{', '.join(options)} are options of a solver, and by default there is none; give solver="
+                "'euler_maruyama' as well, or leave them out"
+            )
+        root = as_seed(seed)
+        points, start, grid = self._start(x0, times)
+        self._check_range([start], extrapolate=False)
+        self._check_range(grid.tolist(), extrapolate)
+        asked = grid.tolist()
+        if x0 is None:
+            start = min(asked[0], float(self.times_[-1]))
+            count = self.bridge_.size_before(start) if n is None else n
+            points = self.bridge_.sample_paths([start], count, derive_seed(root, "start"))[:, 0]
+        elif n is not None:
+            points = self._resample(points, n, root)
+        if start > asked[0]:
+            raise ValueError(f"paths of a bridge run forward; got time {asked[0]:g} from a start at {start:g}")
+        run = asked if start == asked[0] else [start, *asked]
+        if solver is not None:
+            values, info = self._walk(points, run, root, solver=solver, step=step, progress=progress, **options)
+        else:
+            values, info = self._draw(points, run, root, step), {"seed": root, "solver": "exact"}
+        return Paths(asked, values[:, len(run) - len(asked) :].to(self.initial_.dtype), names=self.names_, info=info)
+
+    def interpolate(self, t: float, n: int | None = None, seed: Seed = 0) -> Tensor:
+        """Draw ``n`` points of the bridge at a time between the observed ones: ``(n, d)``; see MultiMarginalBridge.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If ``t`` is not between the observed times.
+        """
+        self._check_fitted()
+        count = self.bridge_.size_before(t) if n is None else n
+        return self.bridge_.interpolate(t, count, seed).to(self.initial_.dtype)
+
+    def forecast(
+        self,
+        times: Sequence[float] | Tensor,
+        n: int | None = None,
+        *,
+        start: Literal["last", "first"] = "last",
+        step: float | None = None,
+        seed: Seed = 0,
+    ) -> Paths:
+        """Run the reference on from the last observed population, or from the first; see MultiMarginalBridge.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If times are not after the start.
+        """
+        self._check_fitted()
+        count = len(self.bridge_.samples[-1 if start == "last" else 0]) if n is None else n
+        paths = self.bridge_.forecast(times, count, start=start, step=step, seed=seed)
+        return Paths(paths.times, paths.values.to(self.initial_.dtype), names=self.names_, info=paths.info)
+
+    def drift(self, t: float, x: Tensor) -> Tensor:
+        """Return the drift of the bridge at a time and states ``(n, d)``: the reference's and the pull of the data.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        self._check_fitted()
+        return self.process_.drift(torch.as_tensor(t, dtype=torch.float64), x)
+
+    def _draw(self, points: Tensor, run: list[float], seed: int, step: float | None) -> Tensor:
+        """Draw paths from their law up to the last observed time, and run the reference after it."""
+        last = float(self.times_[-1])
+        before, beyond = [t for t in run if t <= last], [t for t in run if t > last]
+        until = [*before, last] if beyond and before[-1] < last else before
+        values = self.bridge_.continue_from(points, until, derive_seed(seed, "bridge"))
+        if not beyond:
+            return values
+        later = self.bridge_.run_reference(values[:, -1], [last, *beyond], step, derive_seed(seed, "reference"))
+        return torch.cat([values[:, : len(before)], later.values], dim=1)
+
+    def _walk(self, points: Tensor, run: list[float], seed: int, **options: Any) -> tuple[Tensor, Any]:
+        """Run the process through the observed times, and return the asked ones."""
+        stops = sorted({*run, *(t for t in self.times_.tolist() if run[0] < t < run[-1])})
+        paths = sample(self.process_, points.to(self.bridge_.samples[0]), stops, seed=seed, **options)
+        return paths.values[:, [stops.index(t) for t in run]], paths.info
+
+    @cached_property
+    def _scaling(self) -> Scaling:
+        return Scaling.fit(Snapshots(self.times_, [x.to(self.initial_.dtype) for x in self.bridge_.samples]))
+
+    def _check_hyper_parameters(self) -> None:
+        """Raise a ValueError for the first hyper-parameter that is out of range."""
+        for name in ("substeps", "max_iterations"):
+            if int(getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance must be positive; got {self.tolerance}")
+
+    def _identity(self, data: Snapshots, root: int) -> str:
+        """Return what tells a fit from any other."""
+        return fingerprint(
+            *data.samples, *(data.weights or ()), data.times, model=type(self).__name__, seed=root, **self.get_params()
+        )
+
+    def _adopt(self, bridge: MultiMarginalBridge, data: Snapshots) -> None:
+        """Take a solved bridge as the fitted one."""
+        self.__dict__.pop("_scaling", None)
+        self.bridge_ = bridge
+        self.process_ = bridge.process
+        self.kl_ = float(bridge.kl.sum())
+        self.times_ = bridge.times
+        self.names_ = data.names
+        self.initial_ = data.samples[0]
+
+    def _bridge_tensors(self) -> dict[str, Tensor]:
+        """Return the bridge as a file holds it, all but the reference."""
+        tensors = {"times": self.times_}
+        for k, (x, weights) in enumerate(zip(self.bridge_.samples, self.bridge_.weights, strict=True)):
+            tensors |= {f"samples.{k}": x.to(self.initial_.dtype), f"weights.{k}": weights}
+        for k, (f, g) in enumerate(self.bridge_.potentials):
+            tensors |= {f"f.{k}": f, f"g.{k}": g}
+        return tensors
+
+    @staticmethod
+    def _stored_data(tensors: Mapping[str, Tensor], names: Any) -> Snapshots:
+        """Return the populations of a file."""
+        times = tensors["times"].cpu()
+        return Snapshots(times, [tensors[f"samples.{k}"] for k in range(len(times))], names=names)
+
+    def _restore_bridge(self, tensors: Mapping[str, Tensor], data: Snapshots, reference: Process) -> None:
+        """Put back what :meth:`_bridge_tensors` gave, around a restored reference."""
+        weights = [tensors[f"weights.{k}"] for k in range(len(data))]
+        potentials = [(tensors[f"f.{k}"], tensors[f"g.{k}"]) for k in range(len(data) - 1)]
+        self._adopt(MultiMarginalBridge(reference, data, potentials, weights=weights, substeps=self.substeps), data)
