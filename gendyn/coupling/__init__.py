@@ -5,7 +5,6 @@ from gendyn.coupling.conditioned import ConditionedCost, attach_conditions
 from gendyn.coupling.cost import cost_matrix
 from gendyn.coupling.entropic import EntropicPlan, sinkhorn_plan
 from gendyn.coupling.exact import TransportError, exact_plan, transport_cost
-from gendyn.coupling.leaving_out import PartialCoupling, UnbalancedCoupling
 from gendyn.coupling.named import get_coupling
 from gendyn.coupling.pairing import (
     Coupling,
@@ -13,6 +12,7 @@ from gendyn.coupling.pairing import (
     ExactCoupling,
     IndependentCoupling,
     PairedCoupling,
+    PartialCoupling,
 )
 from gendyn.coupling.partial import partial_plan
 from gendyn.coupling.plan import Plan
@@ -31,7 +31,6 @@ __all__ = [
     "PlanChain",
     "StaticBridge",
     "TransportError",
-    "UnbalancedCoupling",
     "attach_conditions",
     "bridge_kl",
     "bridge_plan",

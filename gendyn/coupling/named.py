@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from gendyn.coupling.leaving_out import PartialCoupling, UnbalancedCoupling
 from gendyn.coupling.pairing import (
     Coupling,
     EntropicCoupling,
     ExactCoupling,
     IndependentCoupling,
     PairedCoupling,
+    PartialCoupling,
 )
 
 __all__ = ["get_coupling"]
@@ -22,7 +22,6 @@ _COUPLINGS: dict[str, Callable[..., Coupling]] = {
     "paired": PairedCoupling,
     "ot": ExactCoupling,
     "sinkhorn": EntropicCoupling,
-    "unbalanced": UnbalancedCoupling,
     "partial": PartialCoupling,
 }
 
@@ -34,7 +33,8 @@ def get_coupling(name: str, **options: Any) -> Coupling:
     ----------
     name
         ``"independent"``, ``"paired"``, ``"ot"`` (:class:`ExactCoupling`), ``"sinkhorn"``
-        (:class:`EntropicCoupling`), ``"unbalanced"`` or ``"partial"``.
+        (:class:`EntropicCoupling`; a finite ``relaxation`` leaves points out) or ``"partial"``
+        (:class:`PartialCoupling`).
     **options
         Of that class.
 

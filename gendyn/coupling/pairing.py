@@ -5,6 +5,9 @@ A coupling of samples :math:`x \in \mathbb{R}^{n_0 \times d}`, :math:`y \in \mat
 :math:`b`: it decides who is paired with whom and nothing else. For batches of equal size and uniform weights a
 coupling is a permutation where it can be (every row used once, which has less variance than draws with
 replacement); elsewhere pairs are drawn in proportion to a plan (Fatras et al. 2021, Tong et al. 2024).
+
+Couplings may leave points out, those far from all others: they decide who counts, too, and the marginals of their
+pairs are not the weights (Chizat et al. 2018; Chapel, Alaya and Gasso 2020).
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from torch import Tensor
 from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix, is_uniform
 from gendyn.coupling.entropic import sinkhorn_plan
 from gendyn.coupling.exact import exact_plan, optimal_partners
+from gendyn.coupling.partial import partial_plan
+from gendyn.coupling.plan import Plan
 
 __all__ = [
     "Coupling",
@@ -26,9 +31,7 @@ __all__ = [
     "ExactCoupling",
     "IndependentCoupling",
     "PairedCoupling",
-    "check_reusable",
-    "cost_name",
-    "default_strength",
+    "PartialCoupling",
     "draw_evenly",
 ]
 
@@ -160,7 +163,7 @@ class ExactCoupling:
     def __init__(self, block: int | None = None, resample: bool = False, cost: Cost = "sqeuclidean") -> None:
         if block is not None and block < 2:
             raise ValueError(f"block must be at least 2 rows, or None for the whole batch; got {block}")
-        check_reusable(cost)
+        _check_reusable(cost)
         self.block = block
         self.resample = resample
         self.cost = cost
@@ -209,14 +212,17 @@ class ExactCoupling:
         return torch.cat([i for i, _ in pairs]), torch.cat([j for _, j in pairs])
 
     def __repr__(self) -> str:
-        return f"ExactCoupling(block={self.block}, resample={self.resample}, cost={cost_name(self.cost)})"
+        return f"ExactCoupling(block={self.block}, resample={self.resample}, cost={_cost_name(self.cost)})"
 
 
 class EntropicCoupling:
-    r"""Entropic optimal transport between the batches; pairs are drawn from the plan.
+    r"""Entropic optimal transport between the batches, balanced or at a price of leaving points out.
 
-    Where sizes are equal and weights uniform every row of the first batch is used once and its partner drawn from
-    the conditional law of the plan; elsewhere pairs are drawn from the joint law.
+    Pairs are drawn from the plan. Where sizes are equal, weights uniform and everybody is joined, every row of the
+    first batch is used once and its partner drawn from the conditional law of the plan; elsewhere pairs are drawn from
+    the joint law. With a finite relaxation :math:`\rho` the plan minimises cost, entropy and :math:`\rho` times the
+    Kullback-Leibler divergences of its marginals from the weights: a point far from all others is paired rarely, and
+    the marginals of the pairs are not the weights.
 
     Parameters
     ----------
@@ -225,13 +231,16 @@ class EntropicCoupling:
         Schroedinger bridge. ``None`` takes 5 % of the median cost of every batch.
     cost
         A name or a function; see :func:`~gendyn.coupling.cost_matrix`.
+    relaxation
+        :math:`\rho`, in units of the cost; infinite: everybody is joined.
     max_iterations, tolerance
         See :func:`~gendyn.coupling.sinkhorn_plan`; looser here, for pairs are random anyway.
 
     Raises
     ------
     ValueError
-        If the regularisation is not positive and finite, or the cost is not a known name or a function.
+        If the regularisation is not positive and finite, the relaxation not positive, or the cost not a known name or
+        a function.
 
     Examples
     --------
@@ -239,6 +248,10 @@ class EntropicCoupling:
     >>> i, j = EntropicCoupling(0.1)(x, x, generator=torch.Generator().manual_seed(0))
     >>> i.tolist()
     [0, 1, 2, 3, 4]
+    >>> x, y = torch.tensor([[0.0], [50.0]]), torch.tensor([[0.0], [1.0]])
+    >>> i, j = EntropicCoupling(0.1, relaxation=1.0)(x, y, generator=torch.Generator().manual_seed(0))
+    >>> i.tolist()
+    [0, 0]
     """
 
     def __init__(
@@ -246,14 +259,18 @@ class EntropicCoupling:
         regularisation: float | None = None,
         cost: Cost = "sqeuclidean",
         *,
+        relaxation: float = math.inf,
         max_iterations: int = 1000,
         tolerance: float = 1e-3,
     ) -> None:
+        if not relaxation > 0:
+            raise ValueError(f"relaxation must be positive, or infinite for a balanced plan; got {relaxation}")
         if regularisation is not None and not 0 < regularisation < math.inf:
             raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
-        check_reusable(cost)
+        _check_reusable(cost)
         self.regularisation = regularisation
         self.cost = cost
+        self.relaxation = relaxation
         self.max_iterations = max_iterations
         self.tolerance = tolerance
 
@@ -270,27 +287,77 @@ class EntropicCoupling:
         first, second = check_samples(x0, x1)
         a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
         costs = cost_matrix(first, second, self.cost)
-        strength = default_strength(costs) if self.regularisation is None else self.regularisation
+        strength = _default_strength(costs) if self.regularisation is None else self.regularisation
         plan = sinkhorn_plan(
             first,
             second,
             strength,
             a,
             b,
+            relaxation=self.relaxation,
             cost=costs,
             max_iterations=self.max_iterations,
             tolerance=self.tolerance,
         ).plan
+        if self.relaxation < math.inf:
+            return _draw_pairs(plan, generator)
         if _is_plain(a, b):
             rows = torch.arange(len(first), device=first.device)
             return rows, plan.given_rows(rows, generator)
         return plan.sample(max(plan.shape), generator)
 
     def __repr__(self) -> str:
-        return f"EntropicCoupling(regularisation={self.regularisation}, cost={cost_name(self.cost)})"
+        left_out = f", relaxation={self.relaxation}" if self.relaxation < math.inf else ""
+        return f"EntropicCoupling(regularisation={self.regularisation}, cost={_cost_name(self.cost)}{left_out})"
 
 
-def check_reusable(cost: Cost) -> None:
+class PartialCoupling:
+    """Exact transport of a part of the mass, where it is cheapest; the rest is left out.
+
+    Parameters
+    ----------
+    mass
+        Fraction of either batch that is paired, in ``(0, 1]``.
+    cost
+        A name or a function; see :func:`~gendyn.coupling.cost_matrix`.
+
+    Raises
+    ------
+    ValueError
+        If the mass is not in ``(0, 1]``, or the cost is not a known name or a function.
+
+    Examples
+    --------
+    >>> x, y = torch.tensor([[0.0], [50.0]]), torch.tensor([[0.0], [-50.0]])
+    >>> i, j = PartialCoupling(0.5)(x, y, generator=torch.Generator().manual_seed(0))
+    >>> i.tolist(), j.tolist()
+    ([0, 0], [0, 0])
+    """
+
+    def __init__(self, mass: float, cost: Cost = "sqeuclidean") -> None:
+        if not 0 < mass <= 1:
+            raise ValueError(f"mass must lie in (0, 1], a fraction of either sample; got {mass}")
+        _check_reusable(cost)
+        self.mass = mass
+        self.cost = cost
+
+    def __call__(
+        self,
+        x0: ArrayLike,
+        x1: ArrayLike,
+        weights0: ArrayLike | None = None,
+        weights1: ArrayLike | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return index pairs; see :class:`Coupling`."""
+        return _draw_pairs(partial_plan(x0, x1, self.mass, weights0, weights1, self.cost), generator)
+
+    def __repr__(self) -> str:
+        return f"PartialCoupling(mass={self.mass}, cost={_cost_name(self.cost)})"
+
+
+def _check_reusable(cost: Cost) -> None:
     """Refuse a cost that cannot serve one batch after another.
 
     Raises
@@ -307,12 +374,12 @@ def check_reusable(cost: Cost) -> None:
         raise ValueError(f"cost must be 'sqeuclidean', 'euclidean' or a function; got {cost!r}")
 
 
-def cost_name(cost: Cost) -> str:
+def _cost_name(cost: Cost) -> str:
     """Return what a coupling's ``repr`` says of its cost."""
     return repr(cost) if isinstance(cost, str) else getattr(cost, "__name__", type(cost).__name__)
 
 
-def default_strength(costs: Tensor) -> float:
+def _default_strength(costs: Tensor) -> float:
     """Return 5 % of the median cost; where all points coincide, and any regularisation gives the same plan, 1."""
     return 0.05 * float(costs.abs().median()) or 1.0
 
@@ -324,6 +391,12 @@ def _is_plain(a: Tensor, b: Tensor) -> bool:
 
 def _shuffled(n: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(n, generator=generator, device=generator.device)
+
+
+def _draw_pairs(plan: Plan, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw as many pairs as the larger side has points, every atom as evenly as whole numbers allow."""
+    atoms = draw_evenly(plan.mass, max(plan.shape), generator)
+    return plan.rows[atoms], plan.columns[atoms]
 
 
 def draw_evenly(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from gendyn.coupling import (
+    Coupling,
     Plan,
     PlanChain,
     attach_conditions,
@@ -110,7 +111,7 @@ def check_coupling(coupling: Any, names: Sequence[str], *, match: str | None, ma
                 f"a coupling that leaves cells out is ('unbalanced', relaxation) or ('partial', mass); got {coupling!r}"
             )
         name = str(coupling[0])
-        get_coupling(name, **{"relaxation" if name == "unbalanced" else "mass": coupling[1]})
+        _leaving_out(name, coupling[1], {})
     elif coupling not in names:
         raise ValueError(
             f"coupling must be one of {tuple(names)}, ('unbalanced', relaxation) or ('partial', mass); got {coupling!r}"
@@ -279,13 +280,18 @@ class _Problem:
     def blocks(self) -> Callable[..., tuple[Tensor, Tensor]]:
         """Return the coupling of mini-batches."""
         options: dict[str, Any] = {"cost": self.cost}
-        if self.name in ("sinkhorn", "unbalanced"):
+        if self.strengths:
             options["regularisation"] = self.strengths[0]
-        if self.name == "unbalanced":
-            options["relaxation"] = self.number
-        if self.name == "partial":
-            options["mass"] = self.number
-        return get_coupling(self.name, **options)
+        if self.number is None:
+            return get_coupling(self.name, **options)
+        return _leaving_out(self.name, self.number, options)
+
+
+def _leaving_out(name: str, number: float, options: dict[str, Any]) -> Coupling:
+    """Return the coupling of mini-batches that leaves cells out, or raise a ValueError for its number."""
+    if name == "partial":
+        return get_coupling("partial", mass=number, **options)
+    return get_coupling("sinkhorn", relaxation=number, **options)
 
 
 def _draw(snapshots: Snapshots, k: int, n: int, seed: int, *labels: int | str) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from scipy.optimize import linprog
 
 from gendyn.coupling import (
+    EntropicCoupling,
     PartialCoupling,
-    UnbalancedCoupling,
     cost_matrix,
     exact_plan,
     get_coupling,
@@ -132,7 +132,7 @@ def test_partial_plan_follows_no_unit_and_no_shift_of_the_cost() -> None:
 def test_pairs_follow_their_plans() -> None:
     x, y = cloud(8, 2, 18), cloud(6, 2, 19)
     plans = {
-        UnbalancedCoupling(2.0, 0.5, tolerance=1e-8): sinkhorn_plan(x, y, 0.5, relaxation=2.0, tolerance=1e-8).plan,
+        EntropicCoupling(0.5, relaxation=2.0, tolerance=1e-8): sinkhorn_plan(x, y, 0.5, relaxation=2.0, tolerance=1e-8).plan,
         PartialCoupling(0.6): partial_plan(x, y, 0.6),
     }
     for coupling, plan in plans.items():
@@ -147,18 +147,18 @@ def test_pairs_follow_their_plans() -> None:
 
 
 def test_by_name_and_sentences() -> None:
-    assert repr(get_coupling("unbalanced", relaxation=1.0)) == (
-        "UnbalancedCoupling(relaxation=1.0, regularisation=None, cost='sqeuclidean')"
+    assert repr(get_coupling("sinkhorn", relaxation=1.0)) == (
+        "EntropicCoupling(regularisation=None, cost='sqeuclidean', relaxation=1.0)"
     )
     assert repr(get_coupling("partial", mass=0.5)) == "PartialCoupling(mass=0.5, cost='sqeuclidean')"
     x = cloud(4, 2, 0)
     for wrong in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="relaxation must be positive"):
-            UnbalancedCoupling(wrong)
+            EntropicCoupling(relaxation=wrong)
         with pytest.raises(ValueError, match="relaxation must be positive"):
             sinkhorn_plan(x, x, 1.0, relaxation=wrong)
     with pytest.raises(ValueError, match="regularisation must be positive and finite"):
-        UnbalancedCoupling(1.0, 0.0)
+        EntropicCoupling(0.0, relaxation=1.0)
     for wrong in (0.0, 1.5, math.nan):
         for call in (lambda mass=wrong: PartialCoupling(mass), lambda mass=wrong: partial_plan(x, x, mass)):
             with pytest.raises(ValueError, match=re.escape("mass must lie in (0, 1], a fraction of either sample")):

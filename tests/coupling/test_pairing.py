@@ -210,7 +210,7 @@ def test_couplings_by_name() -> None:
     assert (exact.block, exact.resample) == (64, True)
     with pytest.raises(
         ValueError,
-        match="coupling must be one of independent, paired, ot, sinkhorn, unbalanced, partial; got 'optimal'",
+        match="coupling must be one of independent, paired, ot, sinkhorn, partial; got 'optimal'",
     ):
         get_coupling("optimal")
     with pytest.raises(TypeError, match="the coupling 'ot' has no option 'blok'; it has block, resample, cost"):
