@@ -77,7 +77,7 @@ class FlowMatching(FlowModel, GrowingModel):
         that is cheaper than to move, see :mod:`gendyn.interpolants.growing_paths`. Small prices explain much by growth;
         ``None``: every cell keeps its weight. Needs ``"ot"`` or ``"spline-ot"``. Choose it by
         :class:`gendyn.evaluation.InnerHoldOut`. The populations are then what :meth:`sample_weighted` returns;
-        :meth:`sample` moves cells without their weights, and there is no :meth:`log_prob`.
+        :meth:`sample` moves cells without their weights, and densities are those of :meth:`log_prob_weighted`.
     sigma
         Standard deviation of the noise around a conditional path, in units of the scaled data.
     reflow
@@ -323,8 +323,8 @@ class FlowMatching(FlowModel, GrowingModel):
         """Return the flow of this many points, where it is all that changes a density."""
         if self.grows:
             raise ValueError(
-                "cells of this model multiply, so that its flow alone does not give its densities; take weighted cells "
-                "from sample_weighted, or fit it with relaxation=None"
+                "cells of this model multiply, so that its flow alone does not give its densities; use "
+                "log_prob_weighted and sample_weighted, or fit it with relaxation=None"
             )
         return super()._flow(rows)
 

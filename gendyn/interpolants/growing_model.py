@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths, Snapshots
+from gendyn.interpolants.flow_model import Base, DivergenceOption, chosen_divergence, density_of
 from gendyn.interpolants.growing_flow import GrowingFlow
 from gendyn.interpolants.population_model import PopulationModel
 from gendyn.randomness import Seed, as_seed
-from gendyn.sampling import sample
+from gendyn.sampling import flow_log_prob, sample
 
 __all__ = ["GrowingModel"]
 
@@ -86,6 +88,66 @@ class GrowingModel(PopulationModel):
         made = sample(GrowingFlow(self.process_), state, run, seed=root, solver=self._solver, step=step)
         values = made.values[:, 1:] if later else made.values
         return Paths(grid, values[..., :-1], names=self.names_, info=made.info), values[..., -1]
+
+    def log_prob_weighted(
+        self,
+        x: Tensor,
+        *,
+        base: Base,
+        normalised: bool = True,
+        divergence: DivergenceOption = "auto",
+        probes: int = 1,
+        seed: Seed = 0,
+        solver: str = "rk4",
+        step: float | None = None,
+    ) -> Tensor:
+        r"""Return the log-density of points at the last trained time, of the population :meth:`sample_weighted` makes.
+
+        Along the flow of a population that multiplies, :math:`\partial_t \rho = -\nabla\cdot(\rho v) + \rho g`,
+
+        .. math:: \log \rho_T(x_T) = \log \rho_0(x_0) - \int \operatorname{div} v(t, x_t)\,dt + \int g(t, x_t)\,dt .
+
+        Parameters
+        ----------
+        x
+            Points ``(B, d)`` in the units of the data.
+        base
+            Log-density ``(B, d) -> (B,)`` of the first population, or a distribution of torch; a probability.
+        normalised
+            Divide by the mass at the end, which the first cells that the model keeps have together: a probability.
+            ``False``: mass per volume, with one for the mass at the start.
+        divergence, probes, seed, solver, step
+            As for :meth:`gendyn.FlowMatching.log_prob`.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If cells of the model do not grow, it has noise, or an exact divergence is asked for in more than a thousand
+            dimensions.
+        """
+        self._check_grows()
+        if self.process_.noise_type != "none":
+            raise ValueError("a density moves along a flow; this model has noise: fit it with sigma=0")
+        points = torch.as_tensor(x).to(self.process_.shift)
+        density = density_of(base)
+        # The state ends with the logarithm of a weight: run backward from zero, it is minus what the cell has gained.
+        found = flow_log_prob(
+            GrowingFlow(self.process_),
+            torch.cat([points, points.new_zeros(len(points), 1)], dim=1),
+            self.times_[[0, -1]],
+            lambda state: density(state[:, :-1]) - state[:, -1],
+            divergence=chosen_divergence(divergence, self.process_.dim),
+            probes=probes,
+            seed=seed,
+            solver=solver,
+            step=step,
+        )
+        if not normalised:
+            return found
+        _, gained = self.sample_weighted(self.initial_, self.times_[[0, -1]], step=step)
+        return found - gained[:, -1].logsumexp(0) + math.log(len(gained))
 
     def growth(self, data: Snapshots) -> list[Tensor]:
         """Return how fast each measured cell multiplies.

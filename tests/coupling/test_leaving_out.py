@@ -132,7 +132,9 @@ def test_partial_plan_follows_no_unit_and_no_shift_of_the_cost() -> None:
 def test_pairs_follow_their_plans() -> None:
     x, y = cloud(8, 2, 18), cloud(6, 2, 19)
     plans = {
-        EntropicCoupling(0.5, relaxation=2.0, tolerance=1e-8): sinkhorn_plan(x, y, 0.5, relaxation=2.0, tolerance=1e-8).plan,
+        EntropicCoupling(0.5, relaxation=2.0, tolerance=1e-8): sinkhorn_plan(
+            x, y, 0.5, relaxation=2.0, tolerance=1e-8
+        ).plan,
         PartialCoupling(0.6): partial_plan(x, y, 0.6),
     }
     for coupling, plan in plans.items():

@@ -168,9 +168,63 @@ def test_weights_run_backward_too(grown):
     torch.testing.assert_close(lost[:, -1], -gained[:, -1], atol=1e-3, rtol=0)
 
 
+class Tilting(torch.nn.Module):
+    """The flow dX/dt = l X of cells that grow at the rate b X: what is Gaussian stays so, with a mass."""
+
+    dim, noise_type, noise_dim, calculus, time_step = 1, "none", 0, "ito", 0.02
+    shift, scale = torch.zeros(1).double(), torch.ones(1).double()
+
+    def __init__(self, stretch, tilt):
+        super().__init__()
+        self.stretch, self.tilt = stretch, tilt
+
+    def drift(self, t, x):
+        return self.stretch * x
+
+    def diffusion(self, t, x):
+        return torch.zeros_like(x)
+
+    def growth(self, t, x):
+        return self.tilt * x[:, 0]
+
+
+@pytest.mark.parametrize("model", [FlowMatching("ot", relaxation=1.0), gd.ActionMatching(unbalanced=True)])
+def test_density_of_a_population_that_grows(model):
+    """From N(0, 1) cells gain exp(c x_0), which makes of x_0 an N(c, 1) of mass exp(c^2 / 2)."""
+    model = model.clone().set_params(steps=1, hidden=(2,)).fit(GROWN, progress=False)
+    stretch, tilt, span = 0.4, 0.3, 2.0
+    model.process_ = Tilting(stretch, tilt)
+    model.initial_ = torch.special.ndtri((torch.arange(5000).double() + 0.5) / 5000)[:, None]
+    c, factor = tilt * math.expm1(stretch * span) / stretch, math.exp(stretch * span)
+    x = torch.linspace(-3, 5, 9).double()
+    law = torch.distributions.Normal(c * factor, factor)
+    base = torch.distributions.Normal(torch.zeros(1).double(), 1.0)
+    mass = model.log_prob_weighted(x[:, None], base=base, normalised=False)
+    torch.testing.assert_close(mass, law.log_prob(x) + c**2 / 2, atol=1e-7, rtol=0)
+    torch.testing.assert_close(model.log_prob_weighted(x[:, None], base=base), law.log_prob(x), atol=2e-3, rtol=0)
+    probed = model.log_prob_weighted(
+        x[:, None], base=base, normalised=False, divergence="hutchinson", probes=4000, step=0.5
+    )
+    assert float((probed - mass).abs().max()) < 0.05
+
+
+def test_a_learned_density_has_the_learned_masses(grown):
+    """The clusters are as narrow at the end as at the start, with a third and two thirds of all."""
+    base = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(2)), torch.distributions.Normal(torch.tensor([-3.0, 3.0]), 0.2)
+    )
+    x = torch.linspace(-5, 5, 2001)[:, None]
+    density = grown.log_prob_weighted(x, base=lambda z: base.log_prob(z[:, 0])).double().exp()
+    assert float(density.sum() * 0.005) == pytest.approx(1.0, abs=0.02)
+    assert float(density[1000:].sum() * 0.005) == pytest.approx(2 / 3, abs=0.02)
+
+
 def test_a_growing_model_has_no_density_of_its_flow_alone(grown):
     base = torch.distributions.Normal(torch.zeros(1), 1.0)
-    with pytest.raises(ValueError, match="its flow alone does not give its densities; take weighted cells"):
+    with pytest.raises(ValueError, match="this model has noise: fit it with sigma=0"):
+        noisy = gd.ActionMatching(0.5, unbalanced=True, steps=1, hidden=(2,)).fit(GROWN, progress=False)
+        noisy.log_prob_weighted(torch.zeros(2, 1), base=base)
+    with pytest.raises(ValueError, match="its flow alone does not give its densities; use log_prob_weighted"):
         grown.log_prob(torch.zeros(2, 1), base=base)
     with pytest.raises(ValueError, match="fit it with relaxation=None"):
         grown.sample_with_log_prob(n=3)
