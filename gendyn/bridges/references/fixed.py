@@ -32,7 +32,7 @@ Volatility = Literal["constant", "proportional", "sqrt"]
 Drift = Callable[[Tensor, Tensor], Tensor]
 ReferenceLike = str | Process | Drift
 
-_LEAST_LEVEL = 1e-6
+LEAST_LEVEL = 1e-6
 """Level below which noise in proportion to the state counts as none."""
 
 _ROWS = 500
@@ -123,7 +123,7 @@ def make_reference(
         raise TypeError(f"reference must be 'brownian', a process or a drift f(t, x); got {type(reference).__name__}")
     scale = _sigma(sigma, data.dim)
     if volatility != "constant":
-        _check_levels(data, volatility)
+        check_levels(data, volatility)
     if isinstance(reference, str):
         if volatility == "constant":
             zeros = torch.zeros(data.dim, data.dim)
@@ -154,14 +154,15 @@ def _sigma(sigma: float | Sequence[float] | None, dim: int) -> Tensor:
     return values
 
 
-def _check_levels(data: Snapshots, volatility: str) -> None:
+def check_levels(data: Snapshots, volatility: str) -> None:
+    """Raise a ValueError that names the first value at which such noise vanishes."""
     for t, x in zip(data.times.tolist(), data.samples, strict=True):
-        low = torch.nonzero(x < _LEAST_LEVEL)
+        low = torch.nonzero(x < LEAST_LEVEL)
         if len(low):
             row, feature = low[0].tolist()
             raise ValueError(
                 f"{volatility} noise vanishes at 0, but feature {feature} of row {row} at time {t:g} is "
-                f"{float(x[row, feature]):g}; raise the values to at least {_LEAST_LEVEL:g}, or take "
+                f"{float(x[row, feature]):g}; raise the values to at least {LEAST_LEVEL:g}, or take "
                 "volatility='constant'"
             )
 
