@@ -6,14 +6,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from gendyn.bridges.references.family import ReferenceFamily
+from gendyn.bridges.references.hill_mlp import HillMLP
 from gendyn.bridges.references.linear import Brownian, Linear, Spring
 from gendyn.bridges.references.lotka_volterra import LotkaVolterra
+from gendyn.bridges.references.networks import MLP, GradientField, LinearPlusMLP
+from gendyn.bridges.references.protein_repressilator import ProteinRepressilator
 from gendyn.bridges.references.repressilator import Repressilator
+from gendyn.bridges.references.vortex import BigVortex, LambOseen
 
 __all__ = ["FAMILIES", "get_family"]
 
 FAMILIES: dict[str, type[ReferenceFamily]] = {
-    family.name: family for family in (Brownian, Linear, LotkaVolterra, Repressilator, Spring)
+    family.name: family
+    for family in (
+        BigVortex,
+        Brownian,
+        GradientField,
+        HillMLP,
+        LambOseen,
+        Linear,
+        LinearPlusMLP,
+        LotkaVolterra,
+        MLP,
+        ProteinRepressilator,
+        Repressilator,
+        Spring,
+    )
 }
 """Every family that a name or a file can stand for."""
 

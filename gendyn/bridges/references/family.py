@@ -316,6 +316,18 @@ class LearnableReference(nn.Module):
         """Return the squared norm that a ridge penalises, free of units; 0 for mechanisms."""
         return self.log_sigma.new_zeros(())
 
+    @torch.no_grad()
+    def adopt(self, other: LearnableReference) -> Self:
+        """Take over whatever another reference has of the same name and shape, and return the reference itself.
+
+        A simpler reference that was learned before is a start for a richer one: the linear part, the noise.
+        """
+        own = self.state_dict()
+        for name, value in other.state_dict().items():
+            if name in own and own[name].shape == value.shape:
+                own[name].copy_(value)
+        return self
+
     def place(self, units: Units, data: Snapshots) -> None:
         """Set the start values, those that the family leaves out from the units of the data."""
         given = self.family.sigma

@@ -18,7 +18,7 @@ from gendyn.bridges.references.family import LearnableReference, ReferenceFamily
 from gendyn.bridges.references.parametric import ParametricReference, check_starts
 from gendyn.data import Snapshots
 
-__all__ = ["Brownian", "Linear", "Spring"]
+__all__ = ["Brownian", "Linear", "LinearDrift", "Spring"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Linear(ReferenceFamily):
 
     name: ClassVar[str] = "linear"
 
-    def _reference(self, dim: int, seed: int) -> LinearReference:
-        return LinearReference(self, dim)
+    def _reference(self, dim: int, seed: int) -> _Linear:
+        return _Linear(self, dim)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class _ExactNoise:
         return torch.diag_embed((2 * self.log_sigma).exp().expand(self.dim))
 
 
-class LinearReference(_ExactNoise, LearnableReference):
-    """The linear reference, see the module's equation; ``rate`` and ``offset`` are :math:`A` and :math:`b`."""
+class LinearDrift(LearnableReference):
+    """A linear drift, see the module's equation, with any noise."""
 
     centre: Tensor
     spread: Tensor
@@ -126,6 +126,7 @@ class LinearReference(_ExactNoise, LearnableReference):
         self.register_buffer("pace", torch.ones((), dtype=torch.float64))
 
     def place(self, units: Units, data: Snapshots) -> None:
+        """Take over the units of the data."""
         super().place(units, data)
         self.centre.copy_(units.centre)
         self.spread.fill_(units.spread)
@@ -148,8 +149,15 @@ class LinearReference(_ExactNoise, LearnableReference):
         return self._drift(t, x), self.rate.expand(len(x), -1, -1)
 
     def coefficients(self) -> dict[str, Tensor]:
+        """Return ``rate``, ``offset`` and ``sigma``, with gradients."""
         return {"rate": self.rate, "offset": self.offset} | super().coefficients()
 
+    def ridge_terms(self) -> Tensor:
+        """Return the squared norm of the rate, free of units."""
+        return self.matrix.square().sum()
+
+
+class _Linear(_ExactNoise, LinearDrift):
     def features(self, t: Tensor, x: Tensor) -> Tensor:
         inputs = torch.cat([x - self.centre, self.spread.expand(len(x), 1)], 1) * self.pace
         identity = torch.eye(self.dim, dtype=x.dtype, device=x.device)
@@ -170,9 +178,6 @@ class LinearReference(_ExactNoise, LearnableReference):
         mask = torch.ones(self.dim, self.dim + 1, dtype=torch.bool, device=self.matrix.device)
         mask[:, -1] = False
         return mask.flatten()
-
-    def ridge_terms(self) -> Tensor:
-        return self.matrix.square().sum()
 
 
 class _Spring(_ExactNoise, ParametricReference):
