@@ -45,20 +45,39 @@ class Prediction:
     origin: str = ""
 
     def draw(self, n: int, seed: int) -> Tensor:
-        """Draw ``n`` points: without replacement where weights are uniform and there are enough.
+        r"""Draw ``n`` points, each as often as its weight says, as evenly as whole numbers allow, in random order.
+
+        A point of weight w comes :math:`\lfloor nw \rfloor` or :math:`\lceil nw \rceil` times (systematic sampling in
+        random order): with uniform weights, given or not, without replacement where there are enough. Predictions with
+        and without weights are then drawn with the same care, and their distances compare.
+
+        Parameters
+        ----------
+        n
+            How many.
+        seed
+            Of the order and of the comb.
 
         Examples
         --------
         >>> sorted(Prediction(torch.arange(3.0)[:, None]).draw(3, seed=0).flatten().tolist())
         [0.0, 1.0, 2.0]
+        >>> cells = Prediction(torch.arange(3.0)[:, None], torch.tensor([0.5, 0.0, 0.5]))
+        >>> sorted(cells.draw(4, seed=0).flatten().tolist())
+        [0.0, 0.0, 2.0, 2.0]
         """
         rng = numpy_generator(seed, "draw")
         size = len(self.samples)
+        order = rng.permutation(size)
         if self.weights is None:
-            rows = rng.choice(size, n, replace=n > size)
+            ends = np.arange(1, size + 1) / size
         else:
-            p = self.weights.detach().cpu().numpy().astype(np.float64)
-            rows = rng.choice(size, n, p=p / p.sum())
+            weights = self.weights.detach().cpu().numpy().astype(np.float64)
+            order = order[weights[order] > 0]
+            sums = weights[order].cumsum()
+            ends = sums / sums[-1]
+        teeth = (np.arange(n) + rng.random()) / n
+        rows = rng.permutation(order[np.searchsorted(ends, teeth, side="right").clip(max=len(order) - 1)])
         return self.samples[torch.from_numpy(rows)]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gendyn.data import Snapshots
-from gendyn.evaluation import mean_shift, neighbours, ot_interpolant, training_free_rows, union
+from gendyn.evaluation import Prediction, mean_shift, neighbours, ot_interpolant, training_free_rows, union
 
 SQUARE = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 DATA = Snapshots([0.0, 4.0], [SQUARE, SQUARE + torch.tensor([8.0, 0.0])])
@@ -45,3 +45,29 @@ def test_weights_are_mass():
 
 def test_all_rows_have_names():
     assert list(training_free_rows(DATA, 2.0)) == ["previous", "next", "union", "mean shift", "OT interpolant"]
+
+
+@pytest.mark.parametrize("weights", [None, torch.full((50,), 0.02), torch.full((50,), 3.0)])
+def test_equal_weights_are_drawn_without_replacement(weights):
+    cells = Prediction(torch.arange(50.0)[:, None], weights)
+    assert cells.draw(50, seed=3).flatten().sort().values.tolist() == list(range(50))
+    assert len(cells.draw(20, seed=3).unique()) == 20
+    counts = cells.draw(120, seed=3).flatten().long().bincount(minlength=50)
+    assert set(counts.tolist()) == {2, 3}
+
+
+def test_a_point_is_drawn_as_often_as_its_weight_says():
+    weights = torch.tensor([0.0, 1.0, 2.0, 3.0, 0.5, 0.0]).double()
+    cells, rounds = Prediction(torch.arange(6.0)[:, None], weights), 3000
+    counts = torch.stack([cells.draw(5, seed=k).flatten().long().bincount(minlength=6) for k in range(rounds)]).double()
+    expected = 5 * weights / weights.sum()
+    assert ((counts >= expected.floor()) & (counts <= expected.ceil())).all()
+    # Of a count that is one of two neighbours the variance is p (1 - p): four standard errors.
+    p = expected - expected.floor()
+    assert ((counts.mean(0) - expected).abs() <= 4 * (p * (1 - p) / rounds).sqrt()).all()
+
+
+def test_draws_come_in_random_order_and_any_two_points_may_meet():
+    cells = Prediction(torch.arange(4.0)[:, None])
+    pairs = {tuple(cells.draw(2, seed=k).flatten().long().tolist()) for k in range(200)}
+    assert pairs == {(i, j) for i in range(4) for j in range(4) if i != j}
