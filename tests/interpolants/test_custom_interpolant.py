@@ -95,4 +95,6 @@ def fit(**options) -> gendyn.StochasticInterpolant:
 
 
 def test_a_mean_that_is_not_checked_is_taken_as_it_is() -> None:
-    CustomInterpolant(lambda t, x0, x1: x1, validate=False)
+    unchecked = CustomInterpolant(lambda t, x0, x1: t * x1, lambda t, x0, x1: x0, validate=False)
+    t, x0, x1 = torch.tensor([[0.5]]), torch.tensor([[1.0]]), torch.tensor([[4.0]])
+    assert [v.item() for v in unchecked.path(t, unchecked.at(t), x0, x1)] == [2.0, 1.0]

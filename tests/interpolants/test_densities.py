@@ -113,6 +113,32 @@ def test_the_density_of_a_diffusion_with_exact_fields_is_that_of_the_data() -> N
     assert (found.bound < truth).all()
 
 
+class Shifted(Exact):
+    """An exact velocity with a constant error."""
+
+    def forward(self, s, x, condition=None):
+        return super().forward(s, x, condition) + 0.3
+
+
+def test_the_likelihood_finds_the_epsilon_that_repairs_the_drift() -> None:
+    """With a drift that is wrong by 0.3 the divergence from the data falls with epsilon as it is known to."""
+    z = torch.special.ndtri((torch.arange(400, dtype=torch.float64) + 0.5) / 400)[:, None]
+    data = Snapshots([0.0, 1.0], [0.5 * z - 1, z + 2])
+    model = gendyn.StochasticInterpolant(scale="none", steps=1, hidden=(2,)).fit(data, progress=False)
+    model.fields_ = exact(ONE, TWO, Linear(), "velocity", "score")
+    model.fields_.networks["velocity"] = Shifted(GaussianMixtureInterpolant(ONE, TWO, Linear()), "velocity")
+    model.process_ = InterpolantProcess(model.fields_, UNIT, KNOTS)
+    table = model.suggest_epsilon(data, (0.0, 0.25), criterion="NLL", base=ONE.log_prob, paths=400)
+    assert table.columns.tolist() == ["epsilon", "NLL"]
+    assert table["epsilon"].tolist() == [0.25, 0.0]
+    divergence = table["NLL"].to_numpy() + float(TWO.log_prob(data.samples[1]).mean())
+    np.testing.assert_allclose(divergence, [0.05669173, 0.08648154], atol=0.015)
+    with pytest.raises(ValueError, match="log-density of the first population is needed"):
+        model.suggest_epsilon(data, criterion="NLL")
+    with pytest.raises(ValueError, match=r"criterion must be one of \('W2', 'NLL'\); got 'KL'"):
+        model.suggest_epsilon(data, criterion="KL")
+
+
 def test_bounds_of_a_fitted_model() -> None:
     model = gendyn.StochasticInterpolant("one-sided-linear", steps=200, hidden=(16, 16)).fit(
         populations().only([3.0]), progress=False
