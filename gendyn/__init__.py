@@ -6,7 +6,7 @@ data -> model.fit(data) -> process -> sample(process, x0, times) -> paths -> eva
 from importlib.metadata import PackageNotFoundError, version
 
 from gendyn import datasets, plotting, systems
-from gendyn.bridges import SchrodingerBridge, references
+from gendyn.bridges import ReferenceRefinement, SchrodingerBridge, references
 from gendyn.data import Cohort, Paths, Snapshots, read_paths, read_snapshots
 from gendyn.evaluation import evaluate, leave_one_out
 from gendyn.interpolants import (
@@ -36,6 +36,7 @@ __all__ = [
     "MetaFlowMatching",
     "OptimalInterpolant",
     "Paths",
+    "ReferenceRefinement",
     "RiemannianFlowMatching",
     "SchrodingerBridge",
     "Snapshots",

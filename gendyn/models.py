@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from gendyn.bridges import SchrodingerBridge
+from gendyn.bridges import ReferenceRefinement, SchrodingerBridge
 from gendyn.interpolants import (
     ActionMatching,
     BarycentricInterpolant,
@@ -30,6 +30,7 @@ MODELS: dict[str, type[Estimator]] = {
     "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
     "MetaFlowMatching": MetaFlowMatching,
+    "ReferenceRefinement": ReferenceRefinement,
     "RiemannianFlowMatching": RiemannianFlowMatching,
     "OptimalInterpolant": OptimalInterpolant,
     "SchrodingerBridge": SchrodingerBridge,

@@ -153,6 +153,18 @@ CASES = {
             "vortex": {"reference": gendyn.systems.Vortex(volatility=0.8)},
         }.items()
     },
+    **{
+        f"ReferenceRefinement({name})": Case(
+            gendyn.ReferenceRefinement,
+            {"substeps": 4, "iterations": 4, "gradient_steps": 4, **parameters},
+            steps=4,
+            trained=False,
+        )
+        for name, parameters in {
+            "linear": {"sigma": 1.0},
+            "vortex": {"family": gendyn.references.BigVortex()},
+        }.items()
+    },
     "FlowMatching(watched)": Case(
         gendyn.FlowMatching, {"steps": 30, "hidden": (8,), "validation_fraction": 0.2, "patience": 2}
     ),

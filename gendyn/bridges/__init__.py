@@ -3,6 +3,7 @@
 from gendyn.bridges import references
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
+from gendyn.bridges.reference_refinement import ReferenceRefinement
 from gendyn.bridges.references import DriftReference
 from gendyn.bridges.schrodinger_bridge import SchrodingerBridge
 from gendyn.bridges.transition import TransitionLaw, transition_law
@@ -11,6 +12,7 @@ __all__ = [
     "BridgeProcess",
     "DriftReference",
     "MultiMarginalBridge",
+    "ReferenceRefinement",
     "SchrodingerBridge",
     "TransitionLaw",
     "references",

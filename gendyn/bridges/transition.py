@@ -38,7 +38,7 @@ from torch import Tensor
 from gendyn.sampling.linear import LinearProcess, linear_transitions, triangular_root
 from gendyn.sampling.process import Process
 
-__all__ = ["TransitionLaw", "drift_jacobian", "noise_covariance", "transition_law"]
+__all__ = ["NoTransition", "TransitionLaw", "drift_jacobian", "noise_covariance", "transition_law"]
 
 _SINGULAR = 1e-13
 """A pivot of the Cholesky factor below this part of its variance is rounding error."""
@@ -50,6 +50,10 @@ _STABLE = 2.5
 """Largest norm of the Jacobian times the step; beyond 2.78 Runge-Kutta steps of order four explode by themselves."""
 
 _EXPLODES = "the reference explodes from {state}; take other parameters, or a reference whose drift returns"
+
+
+class NoTransition(ValueError):
+    """A reference has no transition density: it explodes, is too fast for its substeps, or lacks noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +135,7 @@ class TransitionLaw:
             first = torch.where(failed > 0, failed - 1, weak.int().argmax(-1))
             source = int(((failed > 0) | weak.any(-1)).int().argmax())
             state = "" if len(covariance) == 1 else f" from {self.sources[source].tolist()}"
-            raise ValueError(
+            raise NoTransition(
                 f"the reference has no transition density{state}: its noise does not reach feature "
                 f"{int(first[source])} by itself; give every feature noise of its own, leave out features that follow "
                 "from others, and keep states away from where noise in proportion to them vanishes"
@@ -303,7 +307,7 @@ def _linear_noise(reference: Process, x: Tensor, start: float | Tensor, gaps: Te
         for part, kept in zip(state, (means, steps, noises), strict=True):
             if not bool(torch.isfinite(part).all()):
                 source = int(torch.nonzero(~torch.isfinite(part))[0, 0])
-                raise ValueError(_EXPLODES.format(state=x.detach()[source].tolist()))
+                raise NoTransition(_EXPLODES.format(state=x.detach()[source].tolist()))
             kept.append(part)
     return TransitionLaw(x, torch.stack(means), torch.stack(steps), torch.stack(noises))
 
@@ -345,9 +349,9 @@ def _check_step(jacobian: Tensor, h: float, mean: Tensor) -> None:
     speed = jacobian.detach().abs().sum(-1).amax(-1)
     fastest, state = float(speed.max()), mean.detach()[int(speed.argmax())].tolist()
     if not math.isfinite(fastest):
-        raise ValueError(_EXPLODES.format(state=state))
+        raise NoTransition(_EXPLODES.format(state=state))
     if fastest * h > _STABLE:
-        raise ValueError(
+        raise NoTransition(
             f"the reference moves too fast for its substeps: rates of {fastest:.3g} per time unit at {state}, with "
             f"steps of {h:.3g}; take {math.ceil(fastest * h / _STABLE)} times as many substeps, or other parameters"
         )

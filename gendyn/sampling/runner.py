@@ -23,12 +23,7 @@ from gendyn.sampling.process import Process
 from gendyn.sampling.solvers import Solver
 from gendyn.sampling.tiles import STEPS
 
-__all__ = ["NonFiniteStateError", "Run", "Segment", "State", "check_state", "value_of"]
-
-
-class NonFiniteStateError(FloatingPointError):
-    """A state stopped being finite; the message names time, step and solver."""
-
+__all__ = ["Run", "Segment", "State", "check_state", "value_of"]
 
 State = Any
 """What a solver carries from step to step: the values ``(B, d)``, or a tuple that begins with them."""
@@ -167,13 +162,13 @@ def check_state(x: Tensor, t: float, step: int, name: str) -> None:
 
     Raises
     ------
-    NonFiniteStateError
+    FloatingPointError
         If they did.
     """
     if all_finite(x):
         return
     finite = torch.isfinite(x.detach()).all(1)
-    raise NonFiniteStateError(
+    raise FloatingPointError(
         f"the state is not finite any more in {int((~finite).sum())} of {len(x)} paths by t={t:.6g} (step {step}, "
         f"solver {name}); take a smaller step, or look at drift and diffusion there"
     )

@@ -1,0 +1,390 @@
+"""Refinement as a model: populations and a family of dynamics in, its likeliest member and the bridge under it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gendyn.bridges.bridge_estimator import BridgeEstimator
+from gendyn.bridges.coupling_em import CouplingEngine, CouplingObjective
+from gendyn.bridges.marginals import Marginals
+from gendyn.bridges.multi_marginal import MultiMarginalBridge
+from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
+from gendyn.bridges.pushforward import PushforwardEngine, PushforwardObjective
+from gendyn.bridges.references import (
+    MLP,
+    GradientField,
+    LearnableReference,
+    Linear,
+    LinearPlusMLP,
+    Network,
+    ReferenceFamily,
+    get_family,
+)
+from gendyn.bridges.refinement_engine import Stage, refine
+from gendyn.bridges.transition import NoTransition
+from gendyn.data import Snapshots
+from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.training import Checkpoint
+
+__all__ = ["ReferenceRefinement"]
+
+Method = Literal["auto", "pushforward", "coupling_em"]
+
+_ANNEALED = 0.25
+"""What the noise of a start falls to where no sigma is given, before the likelihood decides on it."""
+
+_REFERENCE_STEPS = 8
+"""L-BFGS steps on the reference between two solutions of the couplings."""
+
+_JITTER = 0.5
+"""Standard deviation by which a restart moves start values, in logarithms and units of spread and pace."""
+
+_MOST = 120
+"""Parameters beyond which intervals are left out: they cost four likelihoods each."""
+
+
+class ReferenceRefinement(BridgeEstimator):
+    r"""Learn a reference from populations, and with it the process through all of them.
+
+    .. math:: \min_\theta \min_P \mathrm{KL}(P \Vert Q_\theta) \quad\text{with}\quad P_{t_k} = \mu_k .
+
+    A family says how the system moves up to its parameters, as predators and prey do up to their rates; they are shared
+    by all intervals, so that every population teaches what happens between all others. The reference at the learned
+    parameters then defines the bridge, and runs on after the last population.
+
+    Parameters
+    ----------
+    family
+        A family of :mod:`gendyn.references`, such as ``gd.references.LotkaVolterra()``, or its name.
+    method
+        ``"pushforward"``: by the likelihood of every population under the one before, the only one that learns the
+        noise. ``"coupling_em"``: by alternating couplings and reference at fixed noise. ``"auto"``: the first for
+        mechanisms; for linear drifts the second, with the noise from the first where it is not given; for networks the
+        second, then the first.
+    learn_sigma
+        Whether the noise is learned; by default where the method can and ``sigma`` is not given.
+    sigma
+        The noise: where learning starts, or what it is. By default the family's.
+    iterations
+        Alternations of couplings and reference at most.
+    gradient_steps
+        Steps of Adam on the likelihood.
+    learning_rate
+        Their learning rate.
+    ridge
+        Factor of the squared norm of what a family penalises: the matrix of linear drifts.
+    restarts
+        Starts; the one with the smallest objective is kept.
+    intervals
+        ``"laplace"``: intervals for :attr:`parameters_` from the curvature of the objective and its variation from row
+        to row. ``None``: none.
+    level
+        Probability that they are to cover the truth.
+    substeps, tolerance, max_iterations
+        As for :class:`~gendyn.SchrodingerBridge`.
+
+    Attributes
+    ----------
+    reference_ : LearnableReference
+        The learned reference, a process.
+    bridge_ : MultiMarginalBridge
+        The couplings and bridges.
+    process_ : BridgeProcess
+        The bridge as a diffusion, for :func:`gendyn.sample`; after the last population it is the reference.
+    parameters_ : pandas.DataFrame
+        ``parameter``, ``value``, ``low``, ``high``, ``level``.
+    kl_ : float
+        Divergence of the bridge from the reference, in nats.
+    history_ : pandas.DataFrame
+        One row an iteration: ``step``, ``stage``, ``loss``, ``objective``, ``sigma``. With ``coupling_em`` the
+        objective never rises while sigma stays.
+
+    References
+    ----------
+    Shen, Berlinghieri, Broderick. Multi-marginal Schroedinger bridges with iterative reference refinement. 2025.
+
+    Examples
+    --------
+    >>> import gendyn as gd
+    >>> truth = gd.systems.OrnsteinUhlenbeck()
+    >>> data = gd.systems.simulate_snapshots(truth, [0.0, 0.5, 1.0, 1.5], n=200)
+    >>> model = ReferenceRefinement("linear", intervals=None).fit(data, progress=False)
+    >>> model.parameters_["parameter"].tolist()
+    ['rate[0,0]', 'offset[0]', 'sigma']
+    """
+
+    reference_: LearnableReference
+    parameters_: pd.DataFrame
+
+    def __init__(
+        self,
+        family: str | ReferenceFamily = "linear",
+        *,
+        method: Method = "auto",
+        learn_sigma: bool | None = None,
+        sigma: float | None = None,
+        iterations: int = 60,
+        gradient_steps: int = 120,
+        learning_rate: float = 0.05,
+        ridge: float = 1e-3,
+        restarts: int = 1,
+        intervals: Literal["laplace"] | None = "laplace",
+        level: float = 0.9,
+        substeps: int = 16,
+        tolerance: float = 1e-5,
+        max_iterations: int = 20_000,
+    ) -> None:
+        self.family = family
+        self.method = method
+        self.learn_sigma = learn_sigma
+        self.sigma = sigma
+        self.iterations = iterations
+        self.gradient_steps = gradient_steps
+        self.learning_rate = learning_rate
+        self.ridge = ridge
+        self.restarts = restarts
+        self.intervals = intervals
+        self.level = level
+        self.substeps = substeps
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
+
+    def fit(
+        self,
+        data: Snapshots,
+        *,
+        seed: Seed = 0,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Learn the reference, and solve the bridge under it.
+
+        Parameters
+        ----------
+        data
+            Populations at two or more times; weights are normalised at each.
+        seed
+            Where restarts and networks start.
+        progress
+            Show bars of iterations.
+        checkpoint
+            File that keeps the state; a fit that was killed goes on from there. Restarts after the first have files of
+            their own beside it.
+        resume
+            Whether to go on from them.
+        device
+            Where to compute; by default where the data are.
+
+        Raises
+        ------
+        TypeError
+            If ``data`` are not :class:`~gendyn.Snapshots`.
+        ValueError
+            If there are fewer than two times, a hyper-parameter is out of range, the family does not fit the data, or
+            the reference explodes from every start.
+
+        Warns
+        -----
+        UserWarning
+            If a coupling of the bridge did not converge.
+        """
+        self._check_hyper_parameters()
+        self._check_data(data)
+        data = data if device is None else data.to(device=device)
+        root = as_seed(seed)
+        family = get_family(self.family)
+        marginals = Marginals.of(data, self.substeps)
+        stages, objective, learns_sigma = self._schedule(family, marginals)
+        found: list[tuple[float, LearnableReference, list[dict[str, Any]]]] = []
+        failure: NoTransition | None = None
+        for number in range(self.restarts):
+            reference = self._begin(family, data, root, number)
+            store = None
+            if checkpoint is not None:
+                place = Path(checkpoint) if number == 0 else Path(f"{checkpoint}.{number}")
+                store = Checkpoint(place, f"{self._identity(data, root)}-{number}")
+            try:
+                rows = refine(reference, marginals, stages, store=store, resume=resume, progress=progress)
+            except NoTransition as error:
+                failure = error
+                continue
+            found.append((rows[-1]["objective"], reference, rows))
+        if not found:
+            assert failure is not None
+            raise failure
+        _, reference, rows = min(found, key=lambda entry: entry[0])
+        learned = list(reference.parameters()) if learns_sigma else list(reference.drift_parameters())
+        self.parameters_ = self._table(objective, reference, learned)
+        reference.requires_grad_(False)
+        bridge, _ = MultiMarginalBridge.solve(
+            reference,
+            data,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+            substeps=self.substeps,
+        )
+        self.seed_ = root
+        self.history_ = pd.DataFrame(rows)
+        self.reference_ = reference
+        self._adopt(bridge, data)
+        return self
+
+    def _begin(self, family: ReferenceFamily, data: Snapshots, root: int, number: int) -> LearnableReference:
+        """Return the reference where a restart begins."""
+        reference = family.start(data, derive_seed(root, "start", number))
+        if reference.recorded < reference.dim:
+            raise ValueError(
+                f"{type(family).__name__} has {reference.dim} features, and the data show {reference.recorded} of "
+                "them; refinement needs the whole state: take a family of the recorded features alone"
+            )
+        with torch.no_grad():
+            if self.sigma is not None:
+                reference.log_sigma.copy_(
+                    torch.tensor(self.sigma, dtype=torch.float64, device=reference.log_sigma.device).log()
+                )
+            if number:
+                generator = torch_generator(root, "restart", number)
+                for parameter in reference.drift_parameters():
+                    noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                    parameter.add_(_JITTER * noise.to(parameter.device) / max(1, parameter.shape[-1:].numel()))
+        return reference
+
+    def _schedule(
+        self, family: ReferenceFamily, marginals: Marginals
+    ) -> tuple[list[Stage], PushforwardObjective | CouplingObjective, bool]:
+        """Return the stages of the method, what the last of them minimises, and whether it learns the noise."""
+        method = self.method
+        network = isinstance(family, MLP | GradientField | LinearPlusMLP | Network)
+        if method == "auto":
+            method = "coupling_em" if isinstance(family, Linear) else "pushforward"
+        known = self.sigma is not None or family.sigma is not None
+        learns = self.learn_sigma if self.learn_sigma is not None else method == "pushforward" and self.sigma is None
+        if method == "pushforward":
+
+            def pushforward(reference: LearnableReference, m: Marginals) -> PushforwardEngine:
+                learned = reference.parameters() if learns else reference.drift_parameters()
+                return PushforwardEngine(
+                    reference,
+                    m,
+                    ridge=self.ridge,
+                    steps=self.gradient_steps,
+                    rate=self.learning_rate,
+                    parameters=list(learned),
+                )
+
+            stages: list[Stage] = [pushforward]
+            if network and self.method == "auto":
+                # A network that learns from the likelihood alone may explain sparse populations by any detour.
+                stages = [partial(self._alternation(), sigma_factor=_ANNEALED if learns else 1.0), pushforward]
+            return stages, PushforwardObjective(marginals, self.ridge), learns
+        if self.learn_sigma:
+            raise ValueError(
+                "coupling_em keeps the noise fixed and cannot learn sigma; take method='pushforward', which can, or "
+                "leave learn_sigma out"
+            )
+
+        alternate = self._alternation()
+        objective = CouplingObjective(
+            marginals, self.ridge, tolerance=self.tolerance, max_iterations=self.max_iterations
+        )
+        if known:
+            return [partial(_annealed, alternate=alternate)], objective, False
+        # The drift is learned at some noise, the likelihood then says which, and the drift is learned anew.
+        return [partial(alternate, sigma_factor=_ANNEALED), self._noise, alternate], objective, False
+
+    def _alternation(self) -> partial[CouplingEngine]:
+        return partial(
+            CouplingEngine,
+            ridge=self.ridge,
+            iterations=self.iterations,
+            gradient_steps=_REFERENCE_STEPS,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+        )
+
+    def _noise(self, reference: LearnableReference, marginals: Marginals) -> PushforwardEngine:
+        """Start an engine that learns the noise alone."""
+        return PushforwardEngine(
+            reference, marginals, ridge=0.0, steps=1, rate=self.learning_rate, parameters=[reference.log_sigma]
+        )
+
+    def _table(
+        self,
+        objective: PushforwardObjective | CouplingObjective,
+        reference: LearnableReference,
+        learned: Sequence[Tensor],
+    ) -> pd.DataFrame:
+        """Return the parameters, with their intervals where these are wanted and affordable."""
+        named = sum(value.numel() for value in reference.coefficients().values()) - reference.log_sigma.numel()
+        moved = sum(parameter.numel() for parameter in reference.drift_parameters())
+        covariance = None
+        if self.intervals == "laplace" and learned and named == moved <= _MOST:
+            covariance = parameter_covariance(objective, reference, learned)
+        return parameter_table(reference, learned, covariance, self.level)
+
+    def _check_hyper_parameters(self) -> None:
+        super()._check_hyper_parameters()
+        if self.method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {self.method!r}")
+        if self.intervals not in ("laplace", None):
+            raise ValueError(f"intervals must be 'laplace' or None; got {self.intervals!r}")
+        for name in ("iterations", "gradient_steps", "restarts"):
+            if int(getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive; got {self.learning_rate}")
+        if not self.ridge >= 0:
+            raise ValueError(f"ridge must be at least 0; got {self.ridge}")
+        if self.sigma is not None and not self.sigma > 0:
+            raise ValueError(f"sigma must be positive; got {self.sigma}")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level must lie between 0 and 1; got {self.level}")
+
+    def _plain_params(self) -> dict[str, Any]:
+        family = self.family if isinstance(self.family, str) else self.family.describe()
+        return self.get_params() | {"family": family}
+
+    @classmethod
+    def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        family = plain["family"]
+        return plain | {"family": family if isinstance(family, str) else get_family(family)}
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = self._bridge_tensors()
+        tensors |= {f"reference.{name}": value for name, value in self.reference_.state_dict().items()}
+        table = {name: column.tolist() for name, column in self.parameters_.items()}
+        numbers = {k: [None if v != v else v for v in column] for k, column in table.items()}
+        return tensors, {"names": self.names_, "parameters": numbers}
+
+    def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
+        data = self._stored_data(tensors, extra["names"])
+        kept = {k.removeprefix("reference."): v for k, v in tensors.items() if k.startswith("reference.")}
+        reference = get_family(self.family).restore(data.dim, kept)
+        self.reference_ = reference.requires_grad_(False)
+        self._restore_bridge(tensors, data, reference)
+        table = pd.DataFrame(extra["parameters"])
+        self.parameters_ = table.astype(dict.fromkeys(("value", "low", "high", "level"), float))
+
+
+def _annealed(
+    reference: LearnableReference, marginals: Marginals, *, alternate: partial[CouplingEngine]
+) -> CouplingEngine:
+    """Start an alternation whose noise falls from the scale of the data to what the reference has."""
+    family = replace(reference.family, sigma=None)
+    target = reference.log_sigma.detach().clone()
+    data = Snapshots(marginals.times, list(marginals.samples))
+    wide = family.start(data).log_sigma.detach().mean() - target.mean()
+    factor = float(wide.clamp_min(0.0).neg().exp())
+    with torch.no_grad():
+        reference.log_sigma.sub_(torch.tensor(factor).log())
+    return alternate(reference, marginals, sigma_factor=factor)
