@@ -3,6 +3,7 @@
     python benchmarks/leave_one_out.py --data eb --dims 5 --json out.json
     python benchmarks/leave_one_out.py --data eb --dims 50 --scale global
     python benchmarks/leave_one_out.py --data eb --protocol published --methods spline-ot --select --relaxations 6,12,24
+    python benchmarks/leave_one_out.py --data eb --dims 5 --protocol published --seeds 3 --metrics land,land:0.5,rbf
     python benchmarks/leave_one_out.py --data emt
 
 Each inner time is held out in turn. Next to every learned row stand the rows that need no learning (the neighbouring
@@ -18,7 +19,8 @@ random halves of the held-out cells. Two protocols:
 Beyond five features, or with ``--select`` or ``--relaxations``, a further row chooses coupling, blur, price of growth
 and start of every hole by holding out the inner times of its training times in turn: the held-out cells have no say in
 it. Where only two training times are left, there is nothing to choose by, and it is the first coupling, pushed from
-both sides (clean) or from before.
+both sides (clean) or from before. With ``--metrics``, a row has paths that a metric of the training cells bends; of
+several metrics it chooses one in the same way. With several seeds, the first chooses, and all are fitted so.
 """
 
 from __future__ import annotations
@@ -68,9 +70,28 @@ def selected(
         if coupling in ("ot", "spline-ot")
         for price in relaxations
     }
+    return choice(candidates, protocol, criterion)
+
+
+def choice(candidates: dict[str, gd.FlowMatching], protocol: str, criterion: str) -> InnerHoldOut:
+    """Return the method that chooses once for all seeds among models and the starts of a protocol."""
     # The published protocol pushes the cells of the time before the hole; there is no other start.
     starts = ["restart"] if protocol == "published" else ["restart", "rollout", "two-sided"]
-    return InnerHoldOut(candidates, starts=starts, criterion=criterion, default=(next(iter(candidates)), starts[-1]))
+    default = (next(iter(candidates)), starts[-1])
+    return InnerHoldOut(candidates, starts=starts, criterion=criterion, default=default, choose_once=True)
+
+
+def bent(metrics: str, protocol: str, criterion: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of metric paths: of the one metric that is named, or of that which is chosen among several."""
+    models = {}
+    for text in metrics.split(","):
+        name, *numbers = text.split(":")
+        metric = (name, *map(float, numbers))
+        models[f"metric {text}"] = gd.FlowMatching("ot", path="metric", metric=metric, **settings)
+    if len(models) == 1:
+        name, model = next(iter(models.items()))
+        return {f"FlowMatching({name})": model}
+    return {f"FlowMatching(metric), selected by {criterion}": choice(models, protocol, criterion)}
 
 
 def main() -> int:
@@ -90,8 +111,14 @@ def main() -> int:
         default="",
         help="prices of growth among which it chooses too, e.g. 6,12,24 (default: no growth)",
     )
+    options.add_argument(
+        "--metrics",
+        default="",
+        help="a row with paths bent by a metric: a name and numbers, or several to choose from, e.g. land:0.5,rbf",
+    )
     options.add_argument("--criterion", choices=["W1", "energy distance"], default="W1", help="by which it chooses")
     options.add_argument("--protocol", choices=["both", "published", "clean"], default="both")
+    options.add_argument("--steps", type=int, default=None, help="of every fit (default: the models', 2000 to choose)")
     options.add_argument("--seeds", type=int, default=1)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--jobs", type=int, default=-1, help="processes (default: one a core)")
@@ -103,7 +130,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     scale = arguments.scale or ("whiten" if arguments.data == "eb" and snapshots.dim == 5 else "none")
-    settings = {"steps": 500} if arguments.quick else {}
+    steps = 500 if arguments.quick else arguments.steps
+    settings = {} if steps is None else {"steps": steps}
     methods = {f"FlowMatching({name})": gd.FlowMatching(name, **settings) for name in arguments.methods.split(",")}
     protocols = ["published", "clean"] if arguments.protocol == "both" else [arguments.protocol]
     prices = [float(price) for price in arguments.relaxations.split(",") if price]
@@ -115,6 +143,8 @@ def main() -> int:
         if choose:
             chosen = selected(arguments.methods.split(","), prices, protocol, arguments.criterion, settings)
             choosing = {f"selected by {arguments.criterion}": chosen}
+        if arguments.metrics:
+            choosing |= bent(arguments.metrics, protocol, arguments.criterion, settings)
         report = gd.leave_one_out(
             snapshots,
             methods | choosing,

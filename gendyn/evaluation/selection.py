@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,10 @@ class InnerHoldOut:
         ``None``: that is an error.
     max_cells
         Most cells a side in an inner comparison.
+    choose_once
+        Whether a choice is kept while the training populations are the same object: of several seeds, as
+        :func:`gendyn.leave_one_out` fits them, the first then chooses and all are fitted with its choice. By default
+        every seed chooses for itself, and the spread of seeds has that of the choice in it.
 
     Raises
     ------
@@ -93,6 +97,7 @@ class InnerHoldOut:
         criterion: Criterion = "W1",
         default: tuple[str, Start] | None = None,
         max_cells: int = 1000,
+        choose_once: bool = False,
     ) -> None:
         if not candidates:
             raise ValueError("candidates must name at least one model; got none")
@@ -116,6 +121,12 @@ class InnerHoldOut:
         self.criterion = criterion
         self.default = default
         self.max_cells = max_cells
+        self.choose_once = choose_once
+        self._kept: tuple[Snapshots, tuple[str, str]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the choice that is kept: another process has other populations."""
+        return self.__dict__ | {"_kept": None}
 
     def __call__(self, train: Snapshots, previous: float, hole: float, seed: Seed) -> Prediction:
         """Choose inside the training times, fit the chosen model on all of them, and predict the hole.
@@ -131,7 +142,11 @@ class InnerHoldOut:
             If two training times are left and there is no default.
         """
         root = as_seed(seed)
-        name, start = self._best(train, root)
+        if self.choose_once and self._kept is not None and self._kept[0] is train:
+            name, start = self._kept[1]
+        else:
+            name, start = self._best(train, root)
+            self._kept = (train, (name, start)) if self.choose_once else None
         predictions = predict_starts(name, self.candidates[name], train, hole, root, starts=(start,))
         if start not in predictions:
             raise ValueError(f"candidate {name!r} cannot be pushed from start {start!r}: {_LACKING}")

@@ -138,6 +138,40 @@ def test_with_two_training_times_the_default_is_used():
         InnerHoldOut({"stay": stay})(data.without(1.0), 0.0, 1.0, 0)
 
 
+def test_a_choice_is_made_once_for_all_seeds_of_a_hole():
+    data = circling(n=20)
+    seen = []
+
+    def spy(train, previous, hole, seed):
+        seen.append((hole, seed))
+        return train.population(previous) + seed % 7
+
+    def run(choose_once, n_seeds):
+        seen.clear()
+        # A process would not tell what it saw: one job.
+        method = InnerHoldOut({"spy": spy, "stay": stay}, choose_once=choose_once)
+        report = leave_one_out(data, {"chosen": method}, protocol="published", times=[2.0, 3.0], n_seeds=n_seeds)
+        return report.table[report.table["row"] == "chosen"], list(seen)
+
+    (_, every), (_, once), (_, single) = run(False, 3), run(True, 3), run(True, 1)
+    finals = {2.0: [1.0, 3.0, 4.0], 3.0: [1.0, 2.0, 4.0]}
+    inner = sum(map(len, finals.values()))
+    # Each choice looks at all inner times; each seed is fitted once more, if the spy is chosen.
+    assert len(every) >= 3 * inner
+    assert inner <= len(once) <= inner + 3 * len(finals)
+    # The seed that chooses is the first: what one seed alone chooses, three use too.
+    assert once[:3] == single[:3]
+
+
+def test_what_is_kept_belongs_to_its_populations_and_is_not_pickled():
+    method = InnerHoldOut({"stay": stay, "shift": shift}, choose_once=True)
+    moving, still = points(0, 1, 2, 4, times=(0, 1, 2, 4)), points(0, 0, 0, 9, times=(0, 1, 2, 4))
+    for _ in range(2):
+        assert method(moving, 2.0, 3.0, 0).origin == "shift, restart"
+        assert method(still, 2.0, 3.0, 0).origin == "stay, restart"
+    assert pickle.loads(pickle.dumps(method))._kept is None
+
+
 def test_starts_by_hand():
     data = points(0, 2, 10, times=(0.0, 1.0, 3.0))
     found = predict_starts("pushed", Pushed(), data, 2.0, 0)
