@@ -20,6 +20,7 @@ from gendyn.interpolants import (
     TrajectoryFlowMatching,
     preset,
 )
+from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
 
@@ -33,6 +34,7 @@ __all__ = [
     "BarycentricInterpolant",
     "Cohort",
     "FlowMatching",
+    "MarkovJumpModel",
     "MetaFlowMatching",
     "OptimalInterpolant",
     "Paths",

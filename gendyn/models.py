@@ -21,6 +21,7 @@ from gendyn.interpolants import (
     StochasticInterpolant,
     TrajectoryFlowMatching,
 )
+from gendyn.mjp import MarkovJumpModel
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -29,6 +30,7 @@ MODELS: dict[str, type[Estimator]] = {
     "ActionMatching": ActionMatching,
     "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
+    "MarkovJumpModel": MarkovJumpModel,
     "MetaFlowMatching": MetaFlowMatching,
     "ReferenceRefinement": ReferenceRefinement,
     "RiemannianFlowMatching": RiemannianFlowMatching,

@@ -41,6 +41,18 @@ def series(n: int = 20, seed: int = 0) -> Paths:
     return Paths(times, torch.randn(n, 5, 2, generator=generator), mask | (torch.arange(5) == 0)[:, None])
 
 
+def states(n: int = 40, seed: int = 0) -> Paths:
+    """Looks at a process on three states, as whole numbers in floating point."""
+    generator = torch.Generator().manual_seed(seed)
+    stay = torch.rand(n, 12, generator=generator) < 0.7
+    fresh = torch.randint(3, (n, 12), generator=generator)
+    labels = [fresh[:, 0]]
+    for k in range(1, 12):
+        labels.append(torch.where(stay[:, k], labels[-1], fresh[:, k]))
+    values = torch.stack(labels, 1)[..., None].to(torch.float64)
+    return Paths(torch.arange(12.0), values, torch.ones(n, 12, 1, dtype=torch.bool))
+
+
 def angles(n: int = 40, seed: int = 0) -> Snapshots:
     data = populations(n, seed)
     return data.with_samples([gendyn.interpolants.Torus().project(x) for x in data.samples])
@@ -164,6 +176,17 @@ CASES = {
             "linear": {"sigma": 1.0},
             "vortex": {"family": gendyn.references.BigVortex()},
         }.items()
+    },
+    **{
+        f"MarkovJumpModel({name})": Case(
+            gendyn.MarkovJumpModel,
+            {"method": "em", **parameters},
+            steps=15,
+            trained=False,
+            data=states(),
+            fresh=states(seed=9),
+        )
+        for name, parameters in {"labels": {"noise": 0}, "noise": {}}.items()
     },
     "FlowMatching(watched)": Case(
         gendyn.FlowMatching, {"steps": 30, "hidden": (8,), "validation_fraction": 0.2, "patience": 2}

@@ -1,0 +1,621 @@
+"""The jump process as a model: looks at a discrete state in, the rate matrix with intervals out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self, cast, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gendyn.data import Paths
+from gendyn.mjp.emission import Emission
+from gendyn.mjp.gaussian_emission import GaussianEmission, observe_levels
+from gendyn.mjp.jump_letter import jump_letter
+from gendyn.mjp.label_noise import LabelNoise
+from gendyn.mjp.likelihood import HiddenLikelihood, Likelihood
+from gendyn.mjp.maximum_likelihood import (
+    JumpParameters,
+    LikelihoodFit,
+    anchor_rates,
+    likelihood_of,
+    maximise_likelihood,
+    time_unit,
+)
+from gendyn.mjp.observations import StateObservations
+from gendyn.mjp.rate_interval import gamma_interval, log_rate_errors, mixture_interval
+from gendyn.mjp.rate_network import rate_features
+from gendyn.mjp.shipped_network import shipped_network
+from gendyn.mjp.summary import TransitionSummary
+from gendyn.mjp.tables import observe
+from gendyn.randomness import Seed, as_seed, torch_generator
+from gendyn.sampling import sample
+from gendyn.sampling.jumps import JumpPaths, RateMatrix
+from gendyn.training import Checkpoint, Estimator, fingerprint
+
+__all__ = ["MarkovJumpModel"]
+
+Method = Literal["auto", "zero-shot", "em"]
+
+_FIRM = 40.0
+"""Expected jumps of a link at which likelihood and network have equal weight."""
+
+_FEW = 2.0
+"""Changes seen for every link below which the likelihood is not listened to at all."""
+
+_LEAST_NOISE = 1e-4
+"""Where the likelihood is asked whether labels go wrong at all."""
+
+Data = Paths | JumpPaths | pd.DataFrame | Sequence[tuple[Any, Any]]
+
+
+class MarkovJumpModel(Estimator):
+    r"""A Markov jump process behind sparse, irregular, noisy looks at its state.
+
+    .. math:: P(X_{t + \Delta} = j \mid X_t = i) = (e^{Q \Delta})_{ij}, \qquad P(\text{label } y \mid s) = E_{sy} .
+
+    A network that ships with the package reads the rates off counts of transitions in milliseconds. Where jumps are
+    many the exact likelihood is better than any network, where they are few worse: by default the model takes both, a
+    rate from :math:`n` expected jumps by :math:`n / (n + 40)` from the likelihood, none of it where fewer than two
+    changes were seen for every possible jump.
+
+    Parameters
+    ----------
+    method
+        ``"zero-shot"``: the network alone; ``"em"``: the likelihood alone, from no start values; ``"auto"``: both.
+    noise
+        How labels go wrong: ``"estimate"`` (one probability, found), a known probability, or ``"confusion"`` (a matrix,
+        found). 0 takes every label at its word.
+    allowed
+        Which jumps there may be, ``(S, S)`` booleans; by default all. The likelihood gives links that the network
+        thinks absent no rate.
+    n_states
+        Number of states; by default as many as are named or seen.
+    emission
+        ``"labels"``, or ``"gaussian"``: paths hold measurements, and every one of ``n_states`` states has a level.
+    entry
+        States, by number or name, that are seen exactly when they are entered, such as death.
+    censored
+        Labels that stand for one of several states: ``{label: states}``.
+    confused
+        With ``noise="confusion"``: which state may be labelled as which, ``(S, S)`` booleans; by default all.
+    initial
+        ``"estimate"`` the law of the first look, or a law ``(S,)``.
+    em_steps, max_iterations, tolerance
+        Of the likelihood's search.
+
+    Attributes
+    ----------
+    rate_matrix_ : Tensor
+        :math:`Q`, ``(S, S)``, float64, per time unit of the data.
+    process_ : RateMatrix
+        The process, for :func:`gendyn.sample`.
+    initial_law_ : Tensor
+        Law of the first look, ``(S,)``.
+    emission_ : Tensor
+        :math:`E`, ``(S, labels)``; means and log standard deviations for Gaussian levels.
+    noise_ : float
+        Mean probability that a label is wrong.
+    link_probability_ : Tensor or None
+        Probability that each jump is possible at all, ``(S, S)``; ``None`` without the network.
+    jumps_, exposure_ : Tensor
+        Expected numbers of jumps ``(S, S)`` and times spent ``(S,)``.
+    identifiable_ : Tensor
+        Whether the data tell how each state is left, ``(S,)``.
+    log_likelihood_ : float
+        Of the likelihood's estimate, or of the network's with ``"zero-shot"``.
+    history_ : pandas.DataFrame
+        ``step`` and ``loss``, minus the log-likelihood.
+
+    References
+    ----------
+    Berghaus, Cvejoski, Seifner, Ojeda, Sanchez. Foundation inference models for Markov jump processes. 2024.
+    Kalbfleisch, Lawless. The analysis of panel data under a Markov assumption. 1985.
+    Jackson. Multi-state models for panel data: the msm package for R. 2011.
+
+    Examples
+    --------
+    >>> import gendyn as gd
+    >>> truth = gd.systems.FlashingRatchet()
+    >>> paths = gd.sample(truth, truth.initial(300, seed=0), truth.times, seed=0)
+    >>> model = MarkovJumpModel().fit(paths, progress=False)
+    >>> float((model.rate_matrix_ - truth.matrix()).abs().mean()) < 0.1
+    True
+    """
+
+    rate_matrix_: Tensor
+    initial_law_: Tensor
+    emission_: Tensor
+    noise_: float
+    link_probability_: Tensor | None
+    jumps_: Tensor
+    exposure_: Tensor
+    identifiable_: Tensor
+    log_likelihood_: float
+
+    def __init__(
+        self,
+        method: Method = "auto",
+        *,
+        noise: Literal["estimate", "confusion"] | float = "estimate",
+        allowed: Any = None,
+        n_states: int | None = None,
+        emission: Literal["labels", "gaussian"] = "labels",
+        entry: Sequence[int | str] = (),
+        censored: Mapping[int | str, Sequence[int | str]] | None = None,
+        confused: Any = None,
+        initial: Any = "estimate",
+        em_steps: int = 15,
+        max_iterations: int = 500,
+        tolerance: float = 1e-9,
+    ) -> None:
+        self.method = method
+        self.noise = noise
+        self.allowed = allowed
+        self.n_states = n_states
+        self.emission = emission
+        self.entry = entry
+        self.censored = censored
+        self.confused = confused
+        self.initial = initial
+        self.em_steps = em_steps
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
+
+    def fit(
+        self,
+        data: Data,
+        *,
+        seed: Seed = 0,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Infer the rates.
+
+        Parameters
+        ----------
+        data
+            Integer :class:`~gendyn.Paths`; :class:`~gendyn.sampling.jumps.JumpPaths`, of which every event is known; a
+            table with columns ``id``, ``time`` and ``state``; or a list of pairs of times and states, one a path.
+        seed
+            Where a mixture of Gaussians starts; nothing else is random.
+        progress
+            Accepted for the sake of all models; a fit takes less than a second.
+        checkpoint, resume
+            File that keeps the steps, and whether to go on from it.
+        device
+            Accepted for the sake of all models; rates are float64 on the CPU.
+
+        Raises
+        ------
+        TypeError
+            If the data are nothing of the kind.
+        ValueError
+            If labels, times or a hyper-parameter are unfit, or transitions were seen that ``allowed`` forbids.
+        """
+        self._check_hyper_parameters()
+        root = as_seed(seed)
+        seen, emission = self._read(data, root)
+        allowed = _mask(self.allowed, seen.n_states, "allowed")
+        if emission.certain:
+            _check_possible(seen, allowed)
+        identity = fingerprint(seen.times, seen.labels, seen.kinds, model="MarkovJumpModel", seed=root, **self._texts())
+        store = None if checkpoint is None else Checkpoint(checkpoint, identity)
+        kept = store.read() if store is not None and resume and store.exists() else None
+        self.seed_ = root
+        start = self._start(seen, emission, allowed)
+        if self.method == "zero-shot":
+            likelihood = likelihood_of(seen, start.noise)
+            found = maximise_likelihood(likelihood, start, em_steps=0, max_iterations=0)
+        else:
+            found, likelihood = self._polish(seen, start, store, kept)
+        self._adopt(seen, found, likelihood, allowed)
+        return self
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Return lower and upper bounds of every rate, ``(S, S)`` each, NaN on the diagonal.
+
+        Parameters
+        ----------
+        level
+            Probability that a bound pair holds the rate.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        self._check_fitted()
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1; got {level}")
+        weight = self._weight()
+        bounds = [torch.zeros_like(self.rate_matrix_) for _ in range(2)]
+        if self._posterior is not None:
+            mean, shape, link = self._posterior
+            mixed = mixture_interval(mean, shape, link, level)
+            bounds = [(1 - weight) * bound for bound in mixed]
+        if self.method != "zero-shot":
+            likely = gamma_interval(self._likely, self._errors, self.jumps_, self.exposure_, level)
+            firm = weight > 0
+            bounds = [b + torch.where(firm, weight * v, 0.0) for b, v in zip(bounds, likely, strict=True)]
+        low, high = (b.clone().fill_diagonal_(torch.nan) for b in bounds)
+        unknown = ~self.identifiable_[:, None].expand_as(high)
+        if self._posterior is None:
+            high = torch.where(unknown & ~torch.isnan(high), torch.inf, high)
+        return low, high
+
+    def report(self) -> str:
+        """Return a letter in plain words: what the data tell, what they do not, and what would help.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        self._check_fitted()
+        return jump_letter(self)
+
+    def sample(
+        self,
+        x0: Any = None,
+        times: Any = None,
+        *,
+        n: int | None = None,
+        seed: Seed = 0,
+        progress: bool = False,
+        **options: Any,
+    ) -> Paths:
+        """Run the process: states at the asked times, without label noise.
+
+        Parameters
+        ----------
+        x0
+            Start states ``(n,)`` or ``(n, 1)``; by default drawn from the initial law.
+        times
+            Increasing times ``(T,)``; by default 100 over the longest path that was fitted.
+        n
+            Number of paths; by default 100, or as many as there are start states.
+        seed
+            Which paths.
+        progress
+            Show progress.
+        **options
+            Further options of :func:`gendyn.sample`.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        self._check_fitted()
+        root = as_seed(seed)
+        if x0 is None:
+            generator = torch_generator(root, "start")
+            x0 = torch.multinomial(self.initial_law_, n or 100, replacement=True, generator=generator)[:, None]
+        else:
+            x0 = torch.as_tensor(x0).reshape(-1, 1)
+            if n is not None and n != len(x0):
+                x0 = x0[torch.arange(n) % len(x0)]
+        grid = np.linspace(*self._span, 100) if times is None else times
+        return sample(self.process_, x0, grid, seed=root, progress=progress, **options)
+
+    def score(self, data: Data) -> float:
+        """Return the mean log-likelihood of an interval between looks; higher is better.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        self._check_fitted()
+        seen = self._looks(data, self._emission)
+        return likelihood_of(seen, self._emission).value(self.rate_matrix_, self.emission_, self.initial_law_) / max(
+            1, seen.n_pairs
+        )
+
+    def _check_hyper_parameters(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {self.method!r}")
+        if self.emission not in ("labels", "gaussian"):
+            raise ValueError(f"emission must be 'labels' or 'gaussian'; got {self.emission!r}")
+        if isinstance(self.noise, str):
+            if self.noise not in ("estimate", "confusion"):
+                raise ValueError(f"noise must be 'estimate', 'confusion' or a probability; got {self.noise!r}")
+        elif not 0 <= self.noise < 1:
+            raise ValueError(f"noise must be a probability from 0 to below 1; got {self.noise}")
+        if self.emission == "gaussian" and self.n_states is None:
+            raise ValueError("Gaussian levels need n_states, how many there are")
+        if self.confused is not None and self.noise != "confusion":
+            raise ValueError("confused says which labels may be mixed up; give noise='confusion' with it")
+        if self.em_steps < 0 or self.max_iterations < 0 or not self.tolerance > 0:
+            raise ValueError("em_steps and max_iterations must not be negative, and tolerance must be positive")
+
+    def _read(self, data: Data, seed: int) -> tuple[StateObservations, Emission]:
+        """Return the looks, and what is known of how they arise before anything is fitted."""
+        if self.emission == "gaussian":
+            seen, levels = observe_levels(cast(Paths, data), int(self.n_states or 2), seed)
+            return seen, levels
+        seen = self._looks(data, None)
+        if isinstance(self.noise, str):
+            if self.noise == "confusion":
+                return seen, LabelNoise.confusion(seen.meaning, _mask(self.confused, seen.n_states, "confused"))
+            return seen, LabelNoise.uniform(seen.meaning)
+        return seen, LabelNoise.fixed(seen.meaning, float(self.noise))
+
+    def _looks(self, data: Data, emission: Emission | None) -> StateObservations:
+        if isinstance(emission, GaussianEmission):
+            return observe_levels(cast(Paths, data), len(emission.emission), self.seed_)[0]
+        size = self.n_states if emission is None else len(self.rate_matrix_)
+        return observe(data, n_states=size, entry=self.entry, censored=self.censored)
+
+    def _start(self, seen: StateObservations, emission: Emission, allowed: Tensor | None) -> JumpParameters:
+        """Return where the likelihood starts, and keep what the network believes."""
+        size, initial = seen.n_states, _law(self.initial, seen.n_states)
+        self._posterior: tuple[Tensor, Tensor, Tensor] | None = None
+        self.link_probability_ = None
+        if self.method == "em":
+            law = torch.full((size,), 1 / size, dtype=torch.float64) if initial is None else initial
+            return JumpParameters(anchor_rates(seen, allowed), emission, law)
+        if size > 10:
+            warnings.warn(f"the network was trained on 2 to 10 states; it reads {size} all the same", stacklevel=3)
+        summary = TransitionSummary.of(seen)
+        unit = float(summary.unit)
+        with torch.no_grad():
+            found = shipped_network()(rate_features(summary))
+        off = ~torch.eye(size, dtype=torch.bool) if allowed is None else allowed & ~torch.eye(size, dtype=torch.bool)
+        link = torch.where(off, torch.sigmoid(found.link[0].double()), 0.0)
+        if allowed is not None:
+            # Jumps that are known to be possible are not asked about.
+            link = off.to(torch.float64)
+        self._posterior = (found.mean[0].double() / unit, found.shape[0].double(), link)
+        self.link_probability_ = link
+        rates = link * self._posterior[0]
+        law = torch.softmax(found.initial[0].double(), 0) if initial is None else initial
+        if isinstance(emission, LabelNoise) and emission.kind == "uniform":
+            emission = LabelNoise.uniform(seen.meaning, float(found.noise[0].clamp(1e-3, 0.4)))
+        return JumpParameters(rates - torch.diag(rates.sum(1)), emission, law)
+
+    def _polish(
+        self,
+        seen: StateObservations,
+        start: JumpParameters,
+        store: Checkpoint | None,
+        kept: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
+    ) -> tuple[LikelihoodFit, Likelihood]:
+        """Maximise the likelihood, first with right labels where noise does not pay at the start."""
+        if self.link_probability_ is not None and self.allowed is None:
+            off = torch.where(self.link_probability_ < 0.5, 0.0, start.rates).fill_diagonal_(0.0)
+            start = JumpParameters(off - torch.diag(off.sum(1)), start.noise, start.initial)
+        stages: list[Emission] = [start.noise]
+        if isinstance(start.noise, LabelNoise) and start.noise.kind == "uniform" and seen.certain:
+            right = LabelNoise.fixed(seen.meaning)
+            possible = likelihood_of(seen, right).value(start.rates, right.emission, start.initial) > -1e250
+            if possible and not _noise_pays(seen, start):
+                stages.insert(0, right)
+        options: dict[str, Any] = {
+            "estimate_initial": isinstance(self.initial, str),
+            "em_steps": self.em_steps,
+            "max_iterations": self.max_iterations,
+            "tolerance": self.tolerance,
+        }
+        for stage, emission in enumerate(stages):
+            here = JumpParameters(start.rates, emission, start.initial)
+            likelihood = likelihood_of(seen, emission)
+            found = _run_stage(likelihood, here, stage, store, kept, options)
+            if len(stages) == 1 or stage == 1 or not _noise_pays(seen, found.parameters):
+                break
+        return found, likelihood
+
+    def _adopt(
+        self, seen: StateObservations, found: LikelihoodFit, likelihood: Likelihood, allowed: Tensor | None
+    ) -> None:
+        now, events = found.parameters, found.events
+        self._likely = now.rates.clone().fill_diagonal_(0.0)
+        self._emission = now.noise
+        self._pending = (likelihood, now)
+        self.__dict__.pop("_known_errors", None)
+        self.jumps_, self.exposure_ = events.jumps, events.dwell
+        self.initial_law_ = (
+            now.initial
+            if isinstance(likelihood, HiddenLikelihood) or not isinstance(self.initial, str)
+            else (events.starts + 0.5) / (events.starts + 0.5).sum()
+        )
+        self.emission_ = now.noise.emission
+        size = seen.n_states
+        self.noise_ = (
+            float(1 - self.emission_[:, :size].diagonal().mean()) if isinstance(now.noise, LabelNoise) else 0.0
+        )
+        self.log_likelihood_ = found.history[-1]
+        self.identifiable_ = events.dwell > time_unit(seen)
+        if self.method == "em" and not bool(self.identifiable_.all()):
+            prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
+            self._likely = torch.where(self.identifiable_[:, None], self._likely, prior)
+        self._changes = int(((seen.labels[:, 1:] != seen.labels[:, :-1]) & seen.inside).sum())
+        weight = self._weight()
+        off = self._likely * weight
+        if self._posterior is not None:
+            off = off + (1 - weight) * self._posterior[0] * self._posterior[2]
+        self.rate_matrix_ = off - torch.diag(off.sum(1))
+        self.process_ = RateMatrix(self.rate_matrix_, seen.states)
+        self._span = (float(seen.times.min()), float(seen.times.max()))
+        self.history_ = pd.DataFrame(
+            {"step": range(1, len(found.history) + 1), "loss": [-value for value in found.history]}
+        )
+        self._warn(seen)
+
+    def _weight(self) -> Tensor:
+        """Return how much of each rate is the likelihood's, ``(S, S)``."""
+        if self.method == "zero-shot":
+            return torch.zeros_like(self.jumps_)
+        if self._posterior is None:
+            return torch.ones_like(self.jumps_)
+        mean, _, link = self._posterior
+        if self._changes < _FEW * float(link.sum()):
+            return torch.zeros_like(self.jumps_)
+        # Jumps that either of the two expects: a link without any is known to be slow where much time was spent.
+        expected = self.exposure_[:, None] * torch.maximum(self._likely, mean * link)
+        return expected / (expected + _FIRM)
+
+    @property
+    def _errors(self) -> Tensor:
+        """Standard errors of log rates ``(S, S)``."""
+        if "_known_errors" not in self.__dict__:
+            likelihood, now = self._pending
+            errors = log_rate_errors(likelihood, now)
+            self._known_errors = torch.where(torch.isnan(errors), torch.inf, errors)
+        return self._known_errors
+
+    def _warn(self, seen: StateObservations) -> None:
+        shortest = float(seen.lags[0])
+        fastest = float(-self.rate_matrix_.diagonal().min())
+        if fastest * shortest > 5.0:
+            warnings.warn(
+                "the looks are further apart than the process remembers (the shortest interval is "
+                f"{fastest * shortest:.2g} mean holding times of the fastest state): they tell how often states are "
+                "occupied, not how fast they change, or no jump process fits them; look more often",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _texts(self) -> dict[str, str]:
+        return {name: repr(value) for name, value in self._plain_params().items()}
+
+    def _plain_params(self) -> dict[str, Any]:
+        plain = self.get_params()
+        for name in ("allowed", "confused", "initial"):
+            if plain[name] is not None and not isinstance(plain[name], str):
+                plain[name] = torch.as_tensor(plain[name]).tolist()
+        plain["entry"] = tuple(plain["entry"])
+        if plain["censored"] is not None:
+            plain["censored"] = [[label, list(states)] for label, states in plain["censored"].items()]
+        return plain
+
+    @classmethod
+    def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        if plain["censored"] is None:
+            return plain
+        return plain | {"censored": {label: tuple(states) for label, states in plain["censored"]}}
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {
+            "rates": self.rate_matrix_,
+            "likely": self._likely,
+            "errors": torch.zeros_like(self._likely) if self.method == "zero-shot" else self._errors,
+            "emission": self.emission_,
+            "initial": self.initial_law_,
+            "jumps": self.jumps_,
+            "exposure": self.exposure_,
+            "identifiable": self.identifiable_,
+        }
+        if self._posterior is not None:
+            tensors |= dict(zip(("mean", "shape", "link"), self._posterior, strict=True))
+        kind = self._emission.kind if isinstance(self._emission, LabelNoise) else "gaussian"
+        names = None if self.process_.states is None else list(self.process_.states)
+        return tensors, {
+            "emission": kind,
+            "noise": self.noise_,
+            "log_likelihood": self.log_likelihood_,
+            "span": list(self._span),
+            "changes": self._changes,
+            "states": names,
+        }
+
+    def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
+        self.rate_matrix_, self._likely, self._known_errors = (tensors[k].cpu() for k in ("rates", "likely", "errors"))
+        self.emission_, self.initial_law_ = tensors["emission"].cpu(), tensors["initial"].cpu()
+        self.jumps_, self.exposure_ = tensors["jumps"].cpu(), tensors["exposure"].cpu()
+        self.identifiable_ = tensors["identifiable"].cpu().to(torch.bool)
+        self._posterior = None
+        if "mean" in tensors:
+            self._posterior = (tensors["mean"].cpu(), tensors["shape"].cpu(), tensors["link"].cpu())
+        self.link_probability_ = None if self._posterior is None else self._posterior[2]
+        kind = extra["emission"]
+        self._emission = GaussianEmission(self.emission_) if kind == "gaussian" else LabelNoise(self.emission_, kind)
+        self.noise_, self.log_likelihood_ = float(extra["noise"]), float(extra["log_likelihood"])
+        low, high = extra["span"]
+        self._changes = int(extra["changes"])
+        self._span = (float(low), float(high))
+        self.process_ = RateMatrix(self.rate_matrix_, extra["states"])
+
+
+def _run_stage(
+    likelihood: Likelihood,
+    start: JumpParameters,
+    stage: int,
+    store: Checkpoint | None,
+    kept: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
+    options: Mapping[str, Any],
+) -> LikelihoodFit:
+    """Run one search, from where an earlier one was stopped, and keep its EM steps."""
+    history: list[float] = []
+    later = kept is not None and kept[1]["stage"] > stage
+    if kept is not None and kept[1]["stage"] == stage:
+        tensors, state = kept
+        noise = replace(cast(Any, start.noise), emission=tensors["emission"])
+        start = JumpParameters(tensors["rates"], noise, tensors["initial"])
+        history = [float(v) for v in state["history"]]
+
+    def write(now: JumpParameters, values: list[float]) -> None:
+        if store is not None and not later:
+            tensors = {"rates": now.rates, "emission": now.noise.emission, "initial": now.initial}
+            store.write(tensors, {"step": len(values), "stage": stage, "history": values})
+
+    return maximise_likelihood(likelihood, start, history=history, after=write, **options)
+
+
+def _noise_pays(seen: StateObservations, at: JumpParameters) -> bool:
+    """Whether the likelihood rises with the first wrong labels."""
+    noise = LabelNoise.uniform(seen.meaning, _LEAST_NOISE)
+    slopes = HiddenLikelihood(seen).slopes(at.rates, noise.emission, at.initial.clamp_min(1e-6))
+    size = seen.n_states
+    towards = (1 - torch.eye(size, dtype=torch.float64)) / (size - 1) - torch.eye(size, dtype=torch.float64)
+    return float((slopes.emission[:, :size] * towards).sum()) > 0
+
+
+def _mask(value: Any, size: int, name: str) -> Tensor | None:
+    if value is None:
+        return None
+    mask = torch.as_tensor(value).to(torch.bool)
+    if mask.shape != (size, size):
+        raise ValueError(f"{name} must have shape ({size}, {size}), a row per state; got {tuple(mask.shape)}")
+    return mask
+
+
+def _law(value: Any, size: int) -> Tensor | None:
+    if isinstance(value, str):
+        if value != "estimate":
+            raise ValueError(f"initial must be 'estimate' or a law; got {value!r}")
+        return None
+    law = torch.as_tensor(value, dtype=torch.float64)
+    if law.shape != (size,) or bool((law < 0).any()) or abs(float(law.sum()) - 1) > 1e-6:
+        raise ValueError(f"initial must be {size} probabilities that sum to 1, one a state; got {law.tolist()}")
+    return law
+
+
+def _check_possible(seen: StateObservations, allowed: Tensor | None) -> None:
+    """Refuse transitions that no allowed jumps lead to."""
+    if allowed is None:
+        return
+    size = seen.n_states
+    reach = (allowed | torch.eye(size, dtype=torch.bool)).to(torch.float64)
+    for _ in range(size):
+        reach = (reach @ reach > 0).to(torch.float64)
+    before, after = seen.labels[:, :-1][seen.inside], seen.labels[:, 1:][seen.inside]
+    proper = (before < size) & (after < size)
+    counts = torch.bincount(before[proper] * size + after[proper], minlength=size**2).reshape(size, size)
+    wrong = torch.nonzero((counts > 0) & (reach == 0))
+    if len(wrong):
+        i, j = wrong[0].tolist()
+        raise ValueError(
+            f"{int(counts[i, j])} transitions from state {i} to {j} were seen, but allowed has no way from one to the "
+            "other: allow one, or let labels be wrong with noise='estimate'"
+        )
