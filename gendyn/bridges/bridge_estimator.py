@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from gendyn.bridges.bridge_process import BridgeProcess
+from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
+from gendyn.bridges.references.lifted import LiftedReference
 from gendyn.data import Paths, Scaling, Snapshots
 from gendyn.population_estimator import PopulationEstimator
 from gendyn.randomness import Seed, as_seed, derive_seed
@@ -33,7 +35,7 @@ class BridgeEstimator(PopulationEstimator):
         Divergence of the bridge from the reference, in nats; compare it among references through the same data.
     """
 
-    bridge_: MultiMarginalBridge
+    bridge_: MultiMarginalBridge | LiftedBridge
     process_: BridgeProcess
     kl_: float
     substeps: int
@@ -51,6 +53,7 @@ class BridgeEstimator(PopulationEstimator):
         step: float | None = None,
         extrapolate: bool = False,
         progress: bool = False,
+        hidden: bool = False,
         **options: Any,
     ) -> Paths:
         """Draw paths of the bridge at the asked times.
@@ -59,7 +62,8 @@ class BridgeEstimator(PopulationEstimator):
         ----------
         x0
             Where paths start: points ``(n, d)`` at ``times[0]``, or a population at one time, from which paths run to
-            ``times``. By default rows of the data.
+            ``times``. By default rows of the data. Hidden coordinates, where the reference has any, are those of the
+            nearest points of the bridge, unless the points are whole states ``(n, D)``.
         times
             Increasing times ``(T,)``; by default the observed times.
         n
@@ -75,6 +79,8 @@ class BridgeEstimator(PopulationEstimator):
             Allow times after the last observed one, where the reference runs on.
         progress
             Show the solver's progress.
+        hidden
+            Return whole states, with the hidden coordinates of the reference.
         **options
             Further options of :func:`gendyn.sample`, with a solver.
 
@@ -101,17 +107,21 @@ class BridgeEstimator(PopulationEstimator):
         if x0 is None:
             start = min(asked[0], float(self.times_[-1]))
             count = self.bridge_.size_before(start) if n is None else n
-            points = self.bridge_.sample_paths([start], count, derive_seed(root, "start"))[:, 0]
+            points = self.bridge_.sample_states([start], count, derive_seed(root, "start"))[:, 0]
         elif n is not None:
             points = self._resample(points, n, root)
         if start > asked[0]:
             raise ValueError(f"paths of a bridge run forward; got time {asked[0]:g} from a start at {start:g}")
+        points = self.bridge_.complete(points, start, derive_seed(root, "hidden"))
         run = asked if start == asked[0] else [start, *asked]
         if solver is not None:
             values, info = self._walk(points, run, root, solver=solver, step=step, progress=progress, **options)
         else:
             values, info = self._draw(points, run, root, step), {"seed": root, "solver": "exact"}
-        return Paths(asked, values[:, len(run) - len(asked) :].to(self.initial_.dtype), names=self.names_, info=info)
+        asked_values = values[:, len(run) - len(asked) :]
+        if hidden:
+            return Paths(asked, asked_values.to(self.initial_.dtype), info=info)
+        return Paths(asked, self.bridge_.observe(asked_values).to(self.initial_.dtype), names=self.names_, info=info)
 
     def interpolate(self, t: float, n: int | None = None, seed: Seed = 0) -> Tensor:
         """Draw ``n`` points of the bridge at a time between the observed ones: ``(n, d)``; see MultiMarginalBridge.
@@ -153,13 +163,31 @@ class BridgeEstimator(PopulationEstimator):
     def drift(self, t: float, x: Tensor) -> Tensor:
         """Return the drift of the bridge at a time and states ``(n, d)``: the reference's and the pull of the data.
 
+        Of points, where the reference has hidden coordinates, it is the velocity with those of the bridge's nearest
+        points; of whole states ``(n, D)`` it is their drift.
+
         Raises
         ------
         NotFittedError
             Before :meth:`fit`.
         """
         self._check_fitted()
-        return self.process_.drift(torch.as_tensor(t, dtype=torch.float64), x)
+        states = self.bridge_.complete(x, t)
+        drift = self.process_.drift(torch.as_tensor(t, dtype=torch.float64), states)
+        seen: Tensor = drift if x.shape[-1] == states.shape[-1] else self.bridge_.observe(drift)
+        return seen.to(x.dtype)
+
+    def velocity(self, data: Snapshots) -> list[Tensor]:
+        """Return the drift of the bridge at the points of populations, ``(n_k, d)`` a time; see :meth:`drift`."""
+        self._check_cells(data)
+        with torch.no_grad():
+            return [self.drift(float(t), x) for t, x in zip(data.times, data.samples, strict=True)]
+
+    def _check_cells(self, data: Snapshots) -> None:
+        self._check_fitted()
+        if data.dim != self.bridge_.dim:
+            raise ValueError(f"the model was fitted on {self.bridge_.dim} features; the data have {data.dim}")
+        self._check_range(data.times.tolist(), extrapolate=None)
 
     def _draw(self, points: Tensor, run: list[float], seed: int, step: float | None) -> Tensor:
         """Draw paths from their law up to the last observed time, and run the reference after it."""
@@ -196,7 +224,7 @@ class BridgeEstimator(PopulationEstimator):
             *data.samples, *(data.weights or ()), data.times, model=type(self).__name__, seed=root, **self.get_params()
         )
 
-    def _adopt(self, bridge: MultiMarginalBridge, data: Snapshots) -> None:
+    def _adopt(self, bridge: MultiMarginalBridge | LiftedBridge, data: Snapshots) -> None:
         """Take a solved bridge as the fitted one."""
         self.__dict__.pop("_scaling", None)
         self.bridge_ = bridge
@@ -211,9 +239,7 @@ class BridgeEstimator(PopulationEstimator):
         tensors = {"times": self.times_}
         for k, (x, weights) in enumerate(zip(self.bridge_.samples, self.bridge_.weights, strict=True)):
             tensors |= {f"samples.{k}": x.to(self.initial_.dtype), f"weights.{k}": weights}
-        for k, (f, g) in enumerate(self.bridge_.potentials):
-            tensors |= {f"f.{k}": f, f"g.{k}": g}
-        return tensors
+        return tensors | self.bridge_.tensors()
 
     @staticmethod
     def _stored_data(tensors: Mapping[str, Tensor], names: Any) -> Snapshots:
@@ -221,8 +247,14 @@ class BridgeEstimator(PopulationEstimator):
         times = tensors["times"].cpu()
         return Snapshots(times, [tensors[f"samples.{k}"] for k in range(len(times))], names=names)
 
-    def _restore_bridge(self, tensors: Mapping[str, Tensor], data: Snapshots, reference: Process) -> None:
+    def _restore_bridge(
+        self, tensors: Mapping[str, Tensor], data: Snapshots, reference: Process | LiftedReference
+    ) -> None:
         """Put back what :meth:`_bridge_tensors` gave, around a restored reference."""
         weights = [tensors[f"weights.{k}"] for k in range(len(data))]
+        if isinstance(reference, LiftedReference):
+            lifted = LiftedBridge(reference, data, weights=weights, substeps=self.substeps)
+            self._adopt(lifted.adopt(tensors), data)
+            return
         potentials = [(tensors[f"f.{k}"], tensors[f"g.{k}"]) for k in range(len(data) - 1)]
         self._adopt(MultiMarginalBridge(reference, data, potentials, weights=weights, substeps=self.substeps), data)

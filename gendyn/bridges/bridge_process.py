@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gendyn.bridges.transition import noise_covariance, transition_law
+from gendyn.bridges.transition import TransitionLaw, noise_covariance, transition_law
 from gendyn.sampling.linear import matrix_product
 from gendyn.sampling.process import Calculus, NoiseType, Process
 
@@ -115,6 +115,10 @@ class BridgeProcess:
     def _pull(self, t: float, left: float, x: Tensor, k: int) -> Tensor:
         r"""Return :math:`\nabla_x \log h`, ``(B, d)``, float64."""
         law = transition_law(self.reference, x, t, torch.tensor([left], dtype=torch.float64), substeps=self.substeps)
-        weights = torch.softmax(law.log_density(self.ends[k]) + self.log_weights[k], dim=1)
         # The gradient is linear in the end, so that of the mean end is the mean gradient.
-        return law.log_density_gradient(weights @ self.ends[k])
+        return law.log_density_gradient(self._mean_end(law, k))
+
+    def _mean_end(self, law: TransitionLaw, k: int) -> Tensor:
+        """Return where paths from the sources of a law end on average, ``(B, d)``."""
+        weights = torch.softmax(law.log_density(self.ends[k]) + self.log_weights[k], dim=1)
+        return weights @ self.ends[k]

@@ -25,29 +25,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from gendyn.bridges.bridge_process import BridgeProcess
-from gendyn.bridges.transition import TransitionLaw, linear_part, transition_law
+from gendyn.bridges.glued_paths import SAME_TIME, GluedPaths, blocks, normalised_weights, stratified
+from gendyn.bridges.transition import TransitionLaw, transition_law
 from gendyn.coupling import Plan, PlanChain, StaticBridge, bridge_kl, bridge_plan, static_bridge
-from gendyn.coupling.cost import check_weights
-from gendyn.data import Paths, Snapshots
-from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
-from gendyn.sampling import LinearProcess, Process, sample
+from gendyn.data import Snapshots
+from gendyn.sampling import Process
 
 __all__ = ["MultiMarginalBridge", "interval_log_densities"]
 
-_ENTRIES = 2_000_000
-"""Entries of the matrices of transition laws that are held at once while paths are drawn."""
 
-_SAME = 1e-9
-"""Part of an interval by which two times may differ and still be one."""
-
-
-class MultiMarginalBridge:
+class MultiMarginalBridge(GluedPaths):
     r"""The bridge of a reference through populations, from the potentials of its intervals.
 
     Parameters
@@ -91,7 +84,7 @@ class MultiMarginalBridge:
         self.reference = reference
         self.times = data.times
         self.samples = tuple(x.to(torch.float64) for x in data.samples)
-        self.weights = tuple(_normalised(data, k) for k in range(len(data))) if weights is None else tuple(weights)
+        self.weights = normalised_weights(data) if weights is None else tuple(weights)
         self.potentials = tuple(potentials)
         self.substeps = substeps
 
@@ -147,15 +140,6 @@ class MultiMarginalBridge:
         bridge.potentials = tuple(result.potentials for result in solved)
         return bridge, solved
 
-    def size_before(self, t: float) -> int:
-        """Return the number of rows at the last observed time that is not after ``t``."""
-        return len(self.samples[max(0, self._interval(t))])
-
-    @property
-    def dim(self) -> int:
-        """Number of features ``d``."""
-        return int(self.samples[0].shape[1])
-
     @cached_property
     def kl(self) -> Tensor:
         r"""The divergence of each interval, :math:`\mathrm{KL}(\pi_k \Vert a_k \otimes p)`, ``(K,)``, in nats.
@@ -189,189 +173,33 @@ class MultiMarginalBridge:
             substeps=self.substeps,
         )
 
-    def interpolate(self, t: float, n: int, seed: Seed = 0) -> Tensor:
-        """Draw ``n`` points of the bridge at a time: ``(n, d)``, float64.
+    @property
+    def process_reference(self) -> Process:
+        """The reference."""
+        return self.reference
 
-        Sources are taken in turn rather than drawn. At an observed time the points are rows of the data.
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the potentials, as a file holds them."""
+        pairs = {f"f.{k}": f for k, (f, _) in enumerate(self.potentials)}
+        return pairs | {f"g.{k}": g for k, (_, g) in enumerate(self.potentials)}
 
-        Parameters
-        ----------
-        t
-            A time from the first to the last observed one.
-        n
-            How many.
-        seed
-            An integer, or a generator to draw from.
+    def _sources(self, k: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        rows = stratified(self.weights[k], n, generator)
+        return self.samples[k][rows], rows
 
-        Raises
-        ------
-        ValueError
-            If ``t`` is not between the observed times, or ``n`` not positive.
-        """
-        return self.sample_paths([float(t)], n, seed)[:, 0]
-
-    def sample_paths(self, times: Sequence[float] | Tensor, n: int, seed: Seed = 0) -> Tensor:
-        """Draw ``n`` paths of the bridge at increasing times between the observed ones: ``(n, T, d)``, float64.
-
-        Raises
-        ------
-        ValueError
-            If times do not increase strictly or leave the observed range, or ``n`` is not positive.
-        """
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
-        grid = self._grid(times)
-        generator = _generator(seed)
-        k = self._interval(grid[0])
-        rows = _stratified(self.weights[k], n, generator)
-        return self._run(self.samples[k][rows], rows, k, float(self.times[k]), grid, generator)
-
-    def continue_from(self, x: Tensor, times: Sequence[float] | Tensor, seed: Seed = 0) -> Tensor:
-        r"""Draw paths of the bridge from given states at ``times[0]``, wherever they are: ``(n, T, d)``, float64.
-
-        The end of each path's interval is drawn from :math:`\pi(j \mid t, x) \propto b_j e^{g_j} p(t, x \to y_j)`.
-
-        Parameters
-        ----------
-        x
-            States ``(n, d)`` at ``times[0]``.
-        times
-            Increasing times ``(T,)`` between the observed ones.
-        seed
-            An integer, or a generator to draw from.
-
-        Raises
-        ------
-        ValueError
-            If times do not increase strictly or leave the observed range, or states have another number of features.
-        """
-        grid = self._grid(times)
-        states = x.detach().to(self.samples[0])
-        if states.ndim != 2 or states.shape[1] != self.dim:
-            raise ValueError(f"states must have shape (n, {self.dim}); got {tuple(states.shape)}")
-        return self._run(states, None, self._interval(grid[0]), grid[0], grid, _generator(seed))
-
-    def forecast(
-        self,
-        times: Sequence[float] | Tensor,
-        n: int,
-        *,
-        start: Literal["last", "first"] = "last",
-        step: float | None = None,
-        seed: Seed = 0,
-    ) -> Paths:
-        """Run the reference on from the last observed population, or from the first.
-
-        Parameters
-        ----------
-        times
-            Increasing times ``(T,)`` after that population.
-        n
-            Number of paths.
-        start
-            Where they start.
-        step
-            Longest step; by default the reference's own ``time_step``, or a hundredth of the shortest interval.
-        seed
-            Which points they start from, and their noise.
-
-        Raises
-        ------
-        ValueError
-            If times are not after the start.
-        """
-        if start not in ("last", "first"):
-            raise ValueError(f"start must be 'last' or 'first'; got {start!r}")
-        k = len(self.times) - 1 if start == "last" else 0
-        root = as_seed(seed)
-        origin = float(self.times[k])
-        grid = [float(t) for t in times]
-        if not grid or not grid[0] > origin:
-            raise ValueError(f"a forecast needs times after {origin:g}, where it starts; got {grid[:1]}")
-        rows = _stratified(self.weights[k], n, torch_generator(root, "start"))
-        return self.run_reference(self.samples[k][rows], [origin, *grid], step, derive_seed(root, "forecast"))
-
-    def run_reference(self, x: Tensor, times: Sequence[float], step: float | None, seed: int) -> Paths:
-        """Simulate the reference from states at ``times[0]`` and return the later times.
-
-        Parameters
-        ----------
-        x
-            States ``(n, d)``.
-        times
-            Increasing times ``(T + 1,)``.
-        step
-            Longest step; by default as for :meth:`forecast`.
-        seed
-            Which noise.
-        """
-        linear = linear_part(self.reference)
-        if isinstance(linear, LinearProcess) and linear.noise_dim == linear.dim:
-            paths = sample(linear, x, list(times), solver="exact_linear", substeps=1, seed=seed)
-        else:
-            own = getattr(self.reference, "time_step", None)
-            longest = step or own or float(self.times.diff().min()) / 100
-            paths = sample(self.reference, x, list(times), step=longest, seed=seed)
-        return Paths(list(times)[1:], paths.values[:, 1:], info=paths.info)
-
-    def _grid(self, times: Sequence[float] | Tensor) -> list[float]:
-        """Return increasing times, those within rounding of an observed one exactly there."""
-        grid = [float(t) for t in torch.as_tensor(times, dtype=torch.float64).reshape(-1)]
-        if not grid:
-            raise ValueError("times must hold at least one time; got none")
-        low, high = float(self.times[0]), float(self.times[-1])
-        slack = _SAME * float(self.times.diff().min())
-        for k, t in enumerate(grid):
-            if not low - slack <= t <= high + slack:
-                raise ValueError(
-                    f"time {t:g} lies outside the observed times, from {low:g} to {high:g}; a bridge has two ends: "
-                    "use forecast for what comes after the last"
-                )
-            nearest = float(self.times[int((self.times - t).abs().argmin())])
-            grid[k] = nearest if abs(nearest - t) <= slack else t
-        for k, (before, after) in enumerate(pairwise(grid)):
-            if not after > before:
-                raise ValueError(f"times must increase strictly; got {after:g} after {before:g} at position {k + 1}")
-        return grid
-
-    def _interval(self, t: float) -> int:
-        """Return the last observed time that is not after ``t``; the end of the last interval is a start as well."""
-        return int(torch.searchsorted(self.times, torch.tensor(t, dtype=torch.float64), right=True)) - 1
-
-    @torch.no_grad()
-    def _run(
-        self,
-        states: Tensor,
-        rows: Tensor | None,
-        k: int,
-        now: float,
-        grid: Sequence[float],
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Draw paths from states at time ``now`` in interval ``k``, rows of its sources where those are given."""
-        parts = [states[None]] if grid[0] == now else []
-        last = grid[-1]
-        while now < last:
-            end = float(self.times[k + 1])
-            inside = [t for t in grid if now < t < end]
-            elapsed = torch.tensor([t - now for t in (*inside, end)], dtype=torch.float64)
-            uniform = torch.rand(len(states), generator=generator, dtype=torch.float64).to(states.device)
-            columns = None
-            if rows is not None:
-                columns = self.chain.plans[k].given_rows(rows, generator)
-            normals = torch.randn(len(elapsed), *states.shape, generator=generator, dtype=torch.float64).to(
-                states.device
-            )
-            drawn, found = [], []
-            for block in _blocks(len(states), len(elapsed) * self.dim**2):
-                law, which = self._law(states[block], None if rows is None else rows[block], k, now, elapsed)
-                chosen = self._choose(law, k, uniform[block]) if columns is None else columns[block]
-                found.append(chosen)
-                drawn.append(law.sample_bridge(which, self.samples[k + 1][chosen], normals[:, block]))
-            path, columns = torch.cat(drawn, dim=1), torch.cat(found)
-            parts.append(path if end in grid else path[:-1])
-            states, rows, now, k = path[-1], columns, end, k + 1
-        return torch.cat(parts).transpose(0, 1)
+    def _advance(
+        self, states: Tensor, rows: Tensor | None, k: int, now: float, elapsed: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        uniform = torch.rand(len(states), generator=generator, dtype=torch.float64).to(states.device)
+        columns = None if rows is None else self.chain.plans[k].given_rows(rows, generator)
+        normals = torch.randn(len(elapsed), *states.shape, generator=generator, dtype=torch.float64).to(states.device)
+        drawn, found = [], []
+        for block in blocks(len(states), len(elapsed) * self.dim**2):
+            law, which = self._law(states[block], None if rows is None else rows[block], k, now, elapsed)
+            chosen = self._choose(law, k, uniform[block]) if columns is None else columns[block]
+            found.append(chosen)
+            drawn.append(law.sample_bridge(which, self.samples[k + 1][chosen], normals[:, block]))
+        return torch.cat(drawn, dim=1), torch.cat(found)
 
     def _law(
         self, states: Tensor, rows: Tensor | None, k: int, now: float, elapsed: Tensor
@@ -414,7 +242,7 @@ def interval_log_densities(
     laws: dict[int, TransitionLaw] = {}
     for k in range(len(gaps)):
         if k not in laws:
-            alike = [j for j in range(k, len(gaps)) if abs(float(gaps[j] - gaps[k])) <= _SAME * float(gaps[k])]
+            alike = [j for j in range(k, len(gaps)) if abs(float(gaps[j] - gaps[k])) <= SAME_TIME * float(gaps[k])]
             starts = torch.cat([times[j].expand(len(samples[j]), 1) for j in alike]).to(samples[0])
             sources = torch.cat([samples[j] for j in alike])
             law = transition_law(reference, sources, starts, gaps[k : k + 1], substeps=substeps)
@@ -423,33 +251,3 @@ def interval_log_densities(
                 laws[j] = law.rows(slice(place, place + len(samples[j])))
                 place += len(samples[j])
         yield laws.pop(k).log_density(samples[k + 1])
-
-
-def _normalised(data: Snapshots, k: int) -> Tensor:
-    """Return the weights of one time, float64, with sum 1."""
-    if data.weights is None:
-        return check_weights(None, data.samples[k].to(torch.float64), "weights")
-    return check_weights(data.weights[k], data.samples[k], "weights")
-
-
-def _blocks(n: int, entries: int) -> Iterator[slice]:
-    """Divide ``n`` rows so that rows times entries stay bounded."""
-    size = max(1, _ENTRIES // entries)
-    for start in range(0, n, size):
-        yield slice(start, start + size)
-
-
-def _stratified(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw ``n`` rows, each as often as its weight says up to one (systematic resampling)."""
-    if n < 1:
-        raise ValueError(f"n must be at least 1; got {n}")
-    shift = float(torch.rand((), generator=generator, dtype=torch.float64))
-    places = (torch.arange(n, dtype=torch.float64) + shift) / n
-    cumulative = weights.cpu().cumsum(0)
-    rows = torch.searchsorted(cumulative / cumulative[-1], places, right=True)
-    # Rounding may not lead to a last row without weight.
-    return rows.clamp_(max=int(torch.nonzero(weights.cpu())[-1])).to(weights.device)
-
-
-def _generator(seed: Seed) -> torch.Generator:
-    return seed if isinstance(seed, torch.Generator) else torch_generator(seed, "bridge")

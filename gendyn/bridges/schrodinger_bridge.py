@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gendyn.bridges.bridge_estimator import BridgeEstimator
+from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.references.fixed import (
     ReferenceLike,
@@ -19,11 +20,13 @@ from gendyn.bridges.references.fixed import (
     describe_reference,
     make_reference,
     pushforward_sigma,
-    restore_reference,
 )
+from gendyn.bridges.references.lifted import LiftedReference
+from gendyn.bridges.references.restore import restore_any
 from gendyn.coupling import StaticBridge
 from gendyn.data import Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed
+from gendyn.sampling import Process
 from gendyn.training import Checkpoint
 
 __all__ = ["SchrodingerBridge"]
@@ -43,7 +46,8 @@ class SchrodingerBridge(BridgeEstimator):
     reference
         ``"brownian"``; a process, such as ``gendyn.systems.LotkaVolterra()`` or a
         :class:`gendyn.sampling.LinearProcess`; or a drift ``f(t, x) -> (n, d)``, a function or a module. A model whose
-        reference is a function cannot be saved.
+        reference is a function cannot be saved. With hidden coordinates: :class:`gendyn.references.Matern`, whose
+        paths are smooth, or :class:`gendyn.references.PartlyObserved`.
     sigma
         Full coefficient of the noise of ``"brownian"`` and of drifts, in units of the data per square root of time: a
         number, or one a feature. By default that under which the Brownian motion of each population is likeliest to
@@ -51,6 +55,9 @@ class SchrodingerBridge(BridgeEstimator):
         A process has noise of its own.
     volatility
         How that noise depends on the state: ``"constant"``, ``"proportional"`` to it, or to its root (``"sqrt"``).
+    backward_sweeps
+        Of a reference with hidden coordinates, how often what later populations say about them is carried back; 0: only
+        the past counts. One is close to the solution, more come closer.
     substeps
         Runge-Kutta steps an interval, of a reference that is not linear.
     tolerance
@@ -60,7 +67,7 @@ class SchrodingerBridge(BridgeEstimator):
 
     Attributes
     ----------
-    bridge_ : MultiMarginalBridge
+    bridge_ : MultiMarginalBridge or LiftedBridge
         The couplings and bridges.
     process_ : BridgeProcess
         The bridge as a diffusion, for :func:`gendyn.sample`; after the last population it is the reference.
@@ -69,7 +76,8 @@ class SchrodingerBridge(BridgeEstimator):
     kl_ : float
         Divergence of the bridge from the reference, in nats; compare it among references through the same data.
     history_ : pandas.DataFrame
-        One row an interval: ``step``, ``loss`` (its divergence), ``iterations``, ``marginal_error``.
+        One row a coupling: ``step``, ``loss`` (its divergence), ``iterations``, ``marginal_error``. There is one
+        coupling an interval; with hidden coordinates one an interval and sweep, in the order of the sweeps.
 
     References
     ----------
@@ -93,6 +101,7 @@ class SchrodingerBridge(BridgeEstimator):
         *,
         sigma: float | Sequence[float] | None = None,
         volatility: Volatility = "constant",
+        backward_sweeps: int = 1,
         substeps: int = 16,
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
@@ -100,6 +109,7 @@ class SchrodingerBridge(BridgeEstimator):
         self.reference = reference
         self.sigma = sigma
         self.volatility = volatility
+        self.backward_sweeps = backward_sweeps
         self.substeps = substeps
         self.tolerance = tolerance
         self.max_iterations = max_iterations
@@ -154,22 +164,16 @@ class SchrodingerBridge(BridgeEstimator):
         store = None if checkpoint is None else Checkpoint(checkpoint, self._identity(data, root))
         done = _read(store) if store is not None and resume and store.exists() else []
 
-        with tqdm(total=len(data) - 1, initial=len(done), desc="couple", unit="interval", disable=not progress) as bar:
+        lifted = isinstance(reference, LiftedReference)
+        couplings = (len(data) - 1) * (2 * max(1, self.backward_sweeps) - (self.backward_sweeps == 0) if lifted else 1)
+        with tqdm(total=couplings, initial=len(done), desc="couple", unit="coupling", disable=not progress) as bar:
 
             def after(solved: list[StaticBridge]) -> None:
                 bar.update()
                 if store is not None:
                     _write(store, solved)
 
-            bridge, solved = MultiMarginalBridge.solve(
-                reference,
-                data,
-                tolerance=self.tolerance,
-                max_iterations=self.max_iterations,
-                substeps=self.substeps,
-                done=done,
-                after=after,
-            )
+            bridge, solved = self._solve(reference, data, done, after)
         self.seed_ = root
         self.history_ = pd.DataFrame(
             {
@@ -183,12 +187,36 @@ class SchrodingerBridge(BridgeEstimator):
         self._adopt(bridge, data)
         return self
 
+    def _solve(
+        self,
+        reference: Process | LiftedReference,
+        data: Snapshots,
+        done: Sequence[StaticBridge],
+        after: Callable[[list[StaticBridge]], None],
+    ) -> tuple[MultiMarginalBridge | LiftedBridge, list[StaticBridge]]:
+        """Solve all couplings, or those that are not done."""
+        options: dict[str, Any] = {
+            "tolerance": self.tolerance,
+            "max_iterations": self.max_iterations,
+            "substeps": self.substeps,
+            "done": done,
+            "after": after,
+        }
+        if isinstance(reference, LiftedReference):
+            return LiftedBridge.solve(reference, data, backward_sweeps=self.backward_sweeps, **options)
+        return MultiMarginalBridge.solve(reference, data, **options)
+
+    def _check_hyper_parameters(self) -> None:
+        super()._check_hyper_parameters()
+        if self.backward_sweeps < 0:
+            raise ValueError(f"backward_sweeps must not be negative; got {self.backward_sweeps}")
+
     def _plain_params(self) -> dict[str, Any]:
         return self.get_params() | {"reference": describe_reference(self.reference)}
 
     @classmethod
     def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        return plain | {"reference": restore_reference(plain["reference"])}
+        return plain | {"reference": restore_any(plain["reference"])}
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self._bridge_tensors(), {"names": self.names_, "sigma": self.sigma_}

@@ -118,11 +118,11 @@ class TransitionLaw:
         r""":math:`G_k`, ``(S, n or 1, d, d)``; the last is exactly the identity."""
         towards = (self._onward @ self.covariances)[:-1]
         # S_S is symmetric: S R^T S_S^-1 is the transpose of S_S^-1 R S.
-        gains = torch.cholesky_solve(towards, self._factor.expand_as(towards)).mT
+        gains = torch.cholesky_solve(towards, self.factor.expand_as(towards)).mT
         return torch.cat([gains, self._onward[-1:]])
 
     @cached_property
-    def _factor(self) -> Tensor:
+    def factor(self) -> Tensor:
         """The Cholesky factor of the last covariances, ``(n or 1, d, d)``."""
         covariance = self.covariances[-1]
         factor: Tensor
@@ -151,7 +151,7 @@ class TransitionLaw:
             If the law has no density, because noise does not reach every feature.
         """
         means, d = self.means[-1], self.means.shape[-1]
-        factor = self._factor
+        factor = self.factor
         constant = -factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * d * math.log(2 * math.pi)
         rows = max(1, _BLOCK // (len(y) * d))
         parts = []
@@ -170,7 +170,7 @@ class TransitionLaw:
         how covariance and flow change with the source.
         """
         gaps = (y - self.means[-1])[..., None]
-        solved = torch.cholesky_solve(gaps, self._factor.expand(len(gaps), -1, -1))
+        solved = torch.cholesky_solve(gaps, self.factor.expand(len(gaps), -1, -1))
         return (self.flow.mT @ solved)[..., 0]
 
     def bridge(self, sources: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:

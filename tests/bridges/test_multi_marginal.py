@@ -353,7 +353,7 @@ def test_large_costs_are_solved():
 def test_chunks_do_not_show(monkeypatch):
     bridge, _ = MultiMarginalBridge.solve(gd.systems.LotkaVolterra(), predators(20))
     whole = bridge.sample_paths([0.2, 0.9, 1.3], 50, seed=0), bridge.continue_from(predators().samples[0], [0.0, 1.5])
-    monkeypatch.setattr("gendyn.bridges.multi_marginal._ENTRIES", 80)
+    monkeypatch.setattr("gendyn.bridges.glued_paths._ENTRIES", 80)
     parts = bridge.sample_paths([0.2, 0.9, 1.3], 50, seed=0), bridge.continue_from(predators().samples[0], [0.0, 1.5])
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -7,7 +7,9 @@ from gendyn.bridges.references.fixed import DriftReference
 from gendyn.bridges.references.hill_mlp import HillMLP
 from gendyn.bridges.references.linear import Brownian, Linear, Spring
 from gendyn.bridges.references.lotka_volterra import LotkaVolterra
+from gendyn.bridges.references.matern import Matern
 from gendyn.bridges.references.networks import MLP, GradientField, LinearPlusMLP, Network
+from gendyn.bridges.references.partly_observed import PartlyObserved
 from gendyn.bridges.references.protein_repressilator import ProteinRepressilator
 from gendyn.bridges.references.repressilator import Repressilator
 from gendyn.bridges.references.vortex import BigVortex, LambOseen
@@ -26,7 +28,9 @@ __all__ = [
     "Linear",
     "LinearPlusMLP",
     "LotkaVolterra",
+    "Matern",
     "Network",
+    "PartlyObserved",
     "ProteinRepressilator",
     "ReferenceFamily",
     "Repressilator",

@@ -14,12 +14,13 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from gendyn.bridges.references.lifted import LiftedReference
 from gendyn.data import Snapshots
 from gendyn.randomness import Seed
 from gendyn.sampling import LinearProcess, Process, to_ito
@@ -30,7 +31,17 @@ __all__ = ["DriftReference", "ReferenceLike", "Volatility", "make_reference", "p
 
 Volatility = Literal["constant", "proportional", "sqrt"]
 Drift = Callable[[Tensor, Tensor], Tensor]
-ReferenceLike = str | Process | Drift
+
+
+class Liftable(Protocol):
+    """A reference with hidden coordinates."""
+
+    def lift(self, data: Snapshots) -> LiftedReference:
+        """Return it as a bridge through these populations takes it."""
+        ...
+
+
+ReferenceLike = str | Process | Drift | Liftable
 
 LEAST_LEVEL = 1e-6
 """Level below which noise in proportion to the state counts as none."""
@@ -84,8 +95,8 @@ class DriftReference:
 
 def make_reference(
     reference: ReferenceLike, data: Snapshots, sigma: float | Sequence[float] | None, volatility: Volatility
-) -> Process:
-    """Return the process that a reference stands for.
+) -> Process | LiftedReference:
+    """Return the process that a reference stands for, or the partly observed one.
 
     Parameters
     ----------
@@ -112,13 +123,13 @@ def make_reference(
             f"there is no reference {reference!r}; give 'brownian', a process such as gendyn.systems.LotkaVolterra(), "
             "or a drift f(t, x)"
         )
-    if hasattr(reference, "drift") and hasattr(reference, "diffusion"):
+    if hasattr(reference, "lift") or (hasattr(reference, "drift") and hasattr(reference, "diffusion")):
         if sigma is not None or volatility != "constant":
             raise ValueError(
                 f"{type(reference).__name__} has noise of its own; leave out sigma and volatility, or give "
                 "its drift alone"
             )
-        return _checked(reference, data.dim)
+        return reference.lift(data) if hasattr(reference, "lift") else check_process(reference, data.dim)
     if not isinstance(reference, str) and not callable(reference):
         raise TypeError(f"reference must be 'brownian', a process or a drift f(t, x); got {type(reference).__name__}")
     scale = _sigma(sigma, data.dim)
@@ -132,10 +143,12 @@ def make_reference(
     return DriftReference(reference, scale, volatility)
 
 
-def _checked(process: Any, dim: int) -> Process:
+def check_process(process: Any, dim: int) -> Process:
+    """Return a process in the Ito sense; refuse one of other features, with jumps or without noise."""
     name = type(process).__name__
     if process.dim != dim:
-        raise ValueError(f"the reference {name} has {process.dim} features; the data have {dim}")
+        more = "; where the others are hidden, give gendyn.references.PartlyObserved" if process.dim > dim else ""
+        raise ValueError(f"the reference {name} has {process.dim} features; the data have {dim}{more}")
     refuse_jumps(process, "a reference")
     if process.noise_type == "none":
         raise ValueError(f"the reference {name} has no noise, and so reaches no other points; give it some")
@@ -220,6 +233,8 @@ def describe_reference(reference: ReferenceLike) -> Any:
     """
     if isinstance(reference, str):
         return reference
+    if hasattr(reference, "describe"):
+        return reference.describe()
     if isinstance(reference, LinearProcess):
         return {name: getattr(reference, name).tolist() for name in ("rate", "offset", "volatility")}
     names: dict[type, str] = {kind: name for name, kind in SYSTEMS.items()}
