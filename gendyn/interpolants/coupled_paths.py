@@ -91,6 +91,11 @@ class CoupledPaths:
         """Return the row numbers ``(B,)`` of the tuples that are meant for scaled times ``s (B,)``: these very ones."""
         return rows
 
+    def mass(self, rows: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return masses ``(B,)`` of tuples at scaled times ``s (B,)``, and their growth rates: ones, and zeros."""
+        one = torch.ones(len(rows), device=self._cells.device, dtype=self._cells.dtype)
+        return one, torch.zeros_like(one)
+
     def points(self, rows: Tensor) -> Tensor:
         """Return the coupled points ``(B, T, d)`` of the tuples with the given row numbers ``(B,)``."""
         tuples = self._index.index_select(0, rows.to(self._index.device))

@@ -13,6 +13,7 @@ from gendyn.interpolants import FlowMatching, preset
 from gendyn.interpolants.bent_path import BentPath
 from gendyn.interpolants.coupled_paths import CoupledPaths
 from gendyn.interpolants.data_metric import Land, RadialBasis, get_metric
+from gendyn.interpolants.growing_paths import GrowingPaths
 from gendyn.interpolants.metric_objective import MetricObjective
 from gendyn.nn import VelocityNetwork
 from gendyn.training import fit
@@ -128,3 +129,17 @@ def test_a_metric_whose_reach_is_too_short_is_warned_about() -> None:
     x = torch.randn(100, 50, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match=r"most points have no other within kappa=0.125 .*or use the metric 'rbf'"):
         Land().fit(x)
+
+
+def test_bends_are_learned_where_the_mass_is() -> None:
+    """One tuple of length 1 grows nine times, one of length 2 does not: means are over their masses 9^s and 1."""
+    data = Snapshots([0.0, 1.0], [torch.zeros(2, 1), torch.tensor([[1.0], [2.0]])])
+    table = torch.tensor([[[0, 0], [1, 1]]])
+    paths = GrowingPaths(data, table, torch.tensor([[math.log(9.0), 0.0]]))
+    straight = BentPath(torch.tensor([0.0, 1.0]).double(), 0.0, VelocityNetwork(1, (4,), condition_dim=1, seed=0))
+    torch.nn.init.zeros_(list(straight.network.parameters())[-1])
+    torch.nn.init.zeros_(list(straight.network.parameters())[-2])
+    objective = MetricObjective(straight, [torch.ones_like], paths, batch_size=200_000)
+    found = objective.loss(0, torch.Generator().manual_seed(0)).item()
+    grown = 8 / math.log(9.0)
+    assert found == pytest.approx((grown + 4) / (grown + 1), rel=0.01)
