@@ -9,7 +9,9 @@ reference
     steps (the diffusion: of Euler-Maruyama) and the error of the path energy, mean of two draws and all seeds.
 table
     The larger sets of Tong et al. (AISTATS 2024, table 2), with its numbers beside ours. Theirs are of 10,000 points,
-    ours of 2000: the floors say what that changes.
+    ours of 2000: the floors say what that changes. The flow of a bridge is longer than transport, for the bridge widens
+    and narrows: that of the exact plan of 2000 points and sigma 1, without a network, has a path energy error of about
+    .02, .02, .46 and .37 on the four sets, so that a learned SF2M is not wrong by what it has of it.
 bridges
     The Schroedinger bridge between N(-.1, I) and N(.1, I) in 5, 20 and 50 dimensions, sigma 1, 20 steps: KL of the
     Gaussian of the sample's moments to the exact law, at the end and as a mean over 21 times.
