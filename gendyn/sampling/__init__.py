@@ -34,6 +34,7 @@ from gendyn.sampling.memory import predict_memory
 from gendyn.sampling.noise import BrownianStream
 from gendyn.sampling.process import ODE, SDE, Process, check_process
 from gendyn.sampling.refine import refine
+from gendyn.sampling.runner import NonFiniteStateError
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import SOLVERS, DormandPrince, EulerMaruyama, Projected, RungeKutta, Solver
 from gendyn.sampling.torchsde_adapter import as_torchsde, from_torchsde, sample_with_torchsde
@@ -55,6 +56,7 @@ __all__ = [
     "JumpProcess",
     "JumpSpec",
     "LinearProcess",
+    "NonFiniteStateError",
     "Process",
     "Projected",
     "RateMatrix",

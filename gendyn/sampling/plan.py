@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from gendyn.sampling.door import (
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.jumps.jump_times import JumpTimes, check_interruptions
 from gendyn.sampling.noise import Noise
-from gendyn.sampling.process import Process, check_process, jumps_of, noise_dim
+from gendyn.sampling.process import Process, check_process, jumps_of, noise_dim, rows_of
 from gendyn.sampling.runner import Run, check_state
 from gendyn.sampling.solvers import DormandPrince, Solver
 
@@ -88,6 +88,11 @@ class Plan:
 
     def run(self, x0: Tensor, first_row: int, tick: Callable[[int], Any]) -> tuple[Tensor, Cost]:
         """Return values ``(B, T, d)`` (or ``(B, 1, d)``) and cost of the rows from ``first_row`` on."""
+        process = rows_of(self.process, first_row, first_row + len(x0))
+        return replace(self, process=process)._run(x0, first_row, tick)
+
+    def _run(self, x0: Tensor, first_row: int, tick: Callable[[int], Any]) -> tuple[Tensor, Cost]:
+        """Return the same, for a process of exactly these rows."""
         method = self.method
         if isinstance(method, DormandPrince):
             outcome = method.run(self.process, x0, self.grid, advance=lambda k: tick(1))

@@ -41,8 +41,10 @@ class Process(Protocol):
     Optional members: ``noise_dim`` (``m``); ``jacobian(t, x)``, the derivative ``(B, d, d)`` of the drift;
     ``drift_diffusion(t, x)`` for both at once; ``time_step``, a step that resolves the process's own time scale and is
     used when the caller names none; ``solver``, used when the caller names none, where it belongs to the definition of
-    the process, as that of a map or of a chain of Euler steps does; and ``jumps``, a :class:`~gendyn.sampling.JumpSpec`
-    of what interrupts it.
+    the process, as that of a map or of a chain of Euler steps does; ``jumps``, a :class:`~gendyn.sampling.JumpSpec`
+    of what interrupts it; ``relative(t, x)``, drift and diffusion divided by the state, for ``"log_euler"``; and, where
+    every path has coefficients of its own, ``n_rows``, how many paths there are, and ``rows(start, stop)``, the process
+    of some of them (fewer states than that are those of the first paths).
     """
 
     @property
@@ -170,6 +172,15 @@ def noise_dim(process: Process) -> int:
     return int(getattr(process, "noise_dim", default))
 
 
+def rows_of(process: Process, start: int, stop: int) -> Process:
+    """Return the process of some of the paths, where each has coefficients of its own; else the process itself."""
+    rows = getattr(process, "rows", None)
+    if rows is None:
+        return process
+    part: Process = rows(start, stop)
+    return part
+
+
 def jumps_of(process: Process) -> JumpSpec | None:
     """Return what interrupts a process, or ``None``.
 
@@ -221,6 +232,9 @@ def check_process(process: Process, t: Tensor, x: Tensor) -> None:
     _check_members(process)
     if x.shape[1] != process.dim:
         raise ValueError(f"the process has {process.dim} features, but x0 has {x.shape[1]} (shape {tuple(x.shape)})")
+    n_rows = getattr(process, "n_rows", None)
+    if n_rows is not None and len(x) != n_rows:
+        raise ValueError(f"the process has coefficients for each of {n_rows} paths, but x0 has {len(x)}")
     # A copy, as a function may write into what it is given; and not as many rows as columns, which would look alike.
     few = x.detach()[: 3 if process.dim == 2 else 2].clone()
     times = t if t.ndim == 0 else t[: len(few)]

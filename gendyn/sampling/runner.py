@@ -23,7 +23,12 @@ from gendyn.sampling.process import Process
 from gendyn.sampling.solvers import Solver
 from gendyn.sampling.tiles import STEPS
 
-__all__ = ["Run", "Segment", "State", "check_state", "value_of"]
+__all__ = ["NonFiniteStateError", "Run", "Segment", "State", "check_state", "value_of"]
+
+
+class NonFiniteStateError(FloatingPointError):
+    """A state stopped being finite; the message names time, step and solver."""
+
 
 State = Any
 """What a solver carries from step to step: the values ``(B, d)``, or a tuple that begins with them."""
@@ -162,13 +167,13 @@ def check_state(x: Tensor, t: float, step: int, name: str) -> None:
 
     Raises
     ------
-    FloatingPointError
+    NonFiniteStateError
         If they did.
     """
     if all_finite(x):
         return
     finite = torch.isfinite(x.detach()).all(1)
-    raise FloatingPointError(
+    raise NonFiniteStateError(
         f"the state is not finite any more in {int((~finite).sum())} of {len(x)} paths by t={t:.6g} (step {step}, "
         f"solver {name}); take a smaller step, or look at drift and diffusion there"
     )

@@ -127,7 +127,7 @@ def sample(
         If ``process`` lacks members, or ``x0`` is not an array of numbers.
     ValueError
         If shapes, times, solver or options do not fit; the message says what does.
-    FloatingPointError
+    NonFiniteStateError
         If a state stops being finite; the message names time, step and solver.
 
     Examples

@@ -45,11 +45,22 @@ class LogEuler:
         self, process: Process, t: Tensor, h: float | Tensor, x: Tensor, dw: Tensor | None, area: Tensor | None = None
     ) -> Tensor:
         """Return the state after one step."""
-        f = process.drift(t, x)
-        mu = torch.where(x == 0, torch.zeros_like(x), f / x)
-        if dw is None:
+        mu, nu = _relative(process, t, x, dw is not None)
+        if nu is None or dw is None:
             return x * torch.exp(mu * h)
-        nu = process.diffusion(t, x) / torch.where(x == 0, torch.ones_like(x), x)
         if process.calculus == "ito":
             mu = mu - 0.5 * nu.square()
         return x * torch.exp(mu * h + nu * dw)
+
+
+def _relative(process: Process, t: Tensor, x: Tensor, noisy: bool) -> tuple[Tensor, Tensor | None]:
+    """Return drift and diffusion divided by the state; the process's own where it knows them without dividing."""
+    given = getattr(process, "relative", None)
+    if given is not None:
+        mu, nu = given(t, x)
+        return mu, nu if noisy else None
+    f = process.drift(t, x)
+    mu = torch.where(x == 0, torch.zeros_like(x), f / x)
+    if not noisy:
+        return mu, None
+    return mu, process.diffusion(t, x) / torch.where(x == 0, torch.ones_like(x), x)
