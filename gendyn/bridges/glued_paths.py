@@ -14,11 +14,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gendyn.bridges.transition import linear_part
+from gendyn.bridges.transition import linear_part, resolving_step
 from gendyn.coupling.cost import check_weights
 from gendyn.data import Paths, Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
-from gendyn.sampling import LinearProcess, Process, sample
+from gendyn.sampling import LinearProcess, Process, accurate_solver, sample
 
 __all__ = ["SAME_TIME", "GluedPaths", "blocks", "normalised_weights", "stratified"]
 
@@ -184,7 +184,8 @@ class GluedPaths(ABC):
         start
             Where they start.
         step
-            Longest step; by default the reference's own ``time_step``, or a hundredth of the shortest interval.
+            Longest step; by default the reference's own ``time_step``, or one that resolves its Jacobian where
+            paths start, and a hundredth of the shortest interval.
         seed
             Which points they start from, and their noise.
 
@@ -224,9 +225,14 @@ class GluedPaths(ABC):
         if isinstance(linear, LinearProcess) and linear.noise_dim == linear.dim:
             paths = sample(linear, x, list(times), solver="exact_linear", substeps=1, seed=seed)
         else:
-            own = getattr(reference, "time_step", None)
-            longest = step or own or float(self.times.diff().min()) / 100
-            paths = sample(reference, x, list(times), step=longest, seed=seed)
+            longest = step or getattr(reference, "time_step", None)
+            if longest is None:
+                # Hidden coordinates are known where paths start; elsewhere only what was measured is.
+                hidden = self.samples[0].shape[1] != reference.dim
+                known = [x] * len(self.times) if hidden else self.samples
+                longest = resolving_step(reference, self.times, known)
+            solver = accurate_solver(reference, self.times[0].to(x.device, x.dtype), x)
+            paths = sample(reference, x, list(times), solver=solver, step=longest, seed=seed)
         return Paths(list(times)[1:], paths.values[:, 1:], info=paths.info)
 
     def _grid(self, times: Sequence[float] | Tensor) -> list[float]:

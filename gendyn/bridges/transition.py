@@ -27,7 +27,7 @@ No flow is ever inverted. All is float64, and differentiable in the reference's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -38,7 +38,14 @@ from torch import Tensor
 from gendyn.sampling.linear import LinearProcess, linear_transitions, triangular_root
 from gendyn.sampling.process import Process
 
-__all__ = ["NoTransition", "TransitionLaw", "drift_jacobian", "noise_covariance", "transition_law"]
+__all__ = [
+    "NoTransition",
+    "TransitionLaw",
+    "drift_jacobian",
+    "noise_covariance",
+    "resolving_step",
+    "transition_law",
+]
 
 _SINGULAR = 1e-13
 """A pivot of the Cholesky factor below this part of its variance is rounding error."""
@@ -48,6 +55,9 @@ _BLOCK = 4_000_000
 
 _STABLE = 2.5
 """Largest norm of the Jacobian times the step; beyond 2.78 Runge-Kutta steps of order four explode by themselves."""
+
+_RESOLVED = 0.1
+"""Largest norm of the Jacobian times the step of a simulation whose reference names no step of its own."""
 
 _EXPLODES = "the reference explodes from {state}; take other parameters, or a reference whose drift returns"
 
@@ -281,6 +291,31 @@ def drift_jacobian(reference: Process, t: Tensor, x: Tensor) -> Tensor:
     return jacobian.transpose(0, 1)
 
 
+@torch.no_grad()
+def resolving_step(reference: Process, times: Tensor, samples: Sequence[Tensor]) -> float:
+    """Return a step for simulations that resolves how fast a reference turns where populations are.
+
+    Parameters
+    ----------
+    reference
+        The process.
+    times, samples
+        ``(K + 1,)``, and the populations ``(n_k, d)`` then.
+
+    Examples
+    --------
+    >>> from gendyn.systems import Repressilator
+    >>> resolving_step(Repressilator(decay=50.0), torch.tensor([0.0, 1.0]), [torch.full((1, 3), 9.0)] * 2)
+    0.0019...
+    """
+    gap, fastest = float(times.diff().min()), 0.0
+    for t, x in zip(times, samples, strict=True):
+        for block in x.split(max(1, _BLOCK // x.shape[1] ** 2)):
+            fastest = max(fastest, float(drift_jacobian(reference, t.to(x), block).abs().sum(-1).amax()))
+    # One row where the reference is wild must not make a simulation endless.
+    return max(min(gap / 100, _RESOLVED / max(fastest, 1e-300)), gap / 2000)
+
+
 def noise_covariance(reference: Process, t: Tensor, x: Tensor) -> Tensor:
     r"""Return :math:`g g^\top`, ``(n, d, d)`` or ``(d, d)`` where it does not depend on the state."""
     diffusion = reference.diffusion(t, x)
@@ -312,6 +347,12 @@ def _linear_noise(reference: Process, x: Tensor, start: float | Tensor, gaps: Te
     return TransitionLaw(x, torch.stack(means), torch.stack(steps), torch.stack(noises))
 
 
+def _drift_and_jacobian(reference: Process, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both, at once where the reference has that."""
+    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = getattr(reference, "drift_and_jacobian", None)
+    return (reference.drift(t, x), drift_jacobian(reference, t, x)) if both is None else both(t, x)
+
+
 State = tuple[Tensor, Tensor, Tensor]
 
 
@@ -320,11 +361,11 @@ def _runge_kutta(reference: Process, t: Tensor, h: float, state: State) -> State
 
     def slope(at: Tensor, now: State) -> State:
         mean, flow, noise = now
-        jacobian = drift_jacobian(reference, at, mean)
+        drift, jacobian = _drift_and_jacobian(reference, at, mean)
         _check_step(jacobian, h, mean)
         turned = jacobian @ noise
         return (
-            reference.drift(at, mean),
+            drift,
             jacobian @ flow,
             turned + turned.mT + noise_covariance(reference, at, mean),
         )

@@ -5,6 +5,7 @@ from gendyn.sampling.brownian_tree import BrownianTree, coarsen, cut, halve
 from gendyn.sampling.conversion import check_diagonal, to_ito, to_stratonovich
 from gendyn.sampling.dense import DenseSolution, dense
 from gendyn.sampling.diffusion_density import diffusion_log_prob
+from gendyn.sampling.door import accurate_solver
 from gendyn.sampling.flow_density import flow_log_prob, log_density_change
 from gendyn.sampling.fokker_planck import GridDensity, fokker_planck
 from gendyn.sampling.fractional import (
@@ -64,6 +65,7 @@ __all__ = [
     "RungeKutta",
     "Solver",
     "StepGrid",
+    "accurate_solver",
     "as_torchsde",
     "check_diagonal",
     "check_process",

@@ -21,6 +21,7 @@ from gendyn.sampling.solvers import SOLVERS, DormandPrince, Solver
 
 __all__ = [
     "Gradient",
+    "accurate_solver",
     "check_diagonal_noise",
     "check_gradient",
     "check_options",
@@ -299,6 +300,33 @@ def _default_solver(process: Process, kind: str, fixed: bool, tolerant: bool, gr
     # Euler's steps cannot be adapted.
     milstein = kind in ("diagonal", "scalar") and (tolerant or hasattr(process, "diffusion_dx"))
     return "milstein" if milstein else "euler_maruyama"
+
+
+def accurate_solver(process: Process, t: Tensor, x: Tensor) -> str:
+    """Return the solver for a process that turns many times: ``"sri2"`` where it may be, else ``"auto"``.
+
+    Steps of Euler and Milstein move an oscillator out of phase in proportion to their length, however little noise it
+    has. Those of SRI2, of weak order two, keep the phase, for four times the evaluations. Additive noise has such a
+    solver by default.
+
+    Parameters
+    ----------
+    process
+        What is to be sampled.
+    t, x
+        A time and states ``(n, d)`` at which it is looked at.
+
+    Examples
+    --------
+    >>> from gendyn.systems import BrownianMotion, Repressilator
+    >>> t, x = torch.tensor(0.0), torch.ones(2, 3)
+    >>> accurate_solver(Repressilator(), t, x), accurate_solver(BrownianMotion(), t, x[:, :1])
+    ('sri2', 'auto')
+    """
+    fits = process.calculus == "ito" and process.noise_type in ("diagonal", "scalar")
+    if not fits or getattr(process, "solver", None) is not None:
+        return "auto"
+    return "sri2" if process.noise_type == "scalar" or is_diagonal(process, t, x) else "auto"
 
 
 def own_step(process: Process, method: Solver, step: float | None, substeps: int | None) -> float | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gendyn.data import Paths, Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling import BrownianStream, StepGrid, sample
+from gendyn.sampling import BrownianStream, StepGrid, accurate_solver, sample
 from gendyn.sampling.noise import Driver
 from gendyn.systems.parameters import check_count
 from gendyn.systems.system import ClosedFormSystem, DiffusionSystem, InteractingSystem, JumpSystem, System
@@ -51,7 +51,7 @@ def simulate_snapshots(
     start
         Time at which cells are in the start law; default the first of ``system.times``.
     step
-        Step of the solver, time units; default ``system.time_step``.
+        Step of the solver, :func:`gendyn.sampling.accurate_solver`, time units; default ``system.time_step``.
     dtype
         Type of the values.
 
@@ -92,10 +92,13 @@ def simulate_snapshots(
     # One batch holds the cells of all times; a group leaves it when its time has come.
     alive = system.initial(sum(sizes), derive_seed(root, "start"), dtype=dtype)
     populations, weights, now = [], [], origin
+    solver = accurate_solver(system, torch.tensor(origin, dtype=dtype, device=alive.device), alive)
     for index, (time, size) in enumerate(zip(grid, sizes, strict=True)):
         if time > now:
             noise = derive_seed(root, "interval", index)
-            paths = sample(system, alive, [now, float(time)], step=step, seed=noise, save="final", dtype=dtype)
+            paths = sample(
+                system, alive, [now, float(time)], solver=solver, step=step, seed=noise, save="final", dtype=dtype
+            )
             alive, now = paths.values[:, -1], float(time)
         cells, weight = _measure(system, alive[:size])
         populations.append(cells)
@@ -148,7 +151,8 @@ def _simulate(
         raise TypeError(f"system must be one of gendyn.systems; got {type(system).__name__}")
     x0 = system.initial(n, start, dtype=dtype)
     step = system.time_step if step is None else step
-    run = sample(system, x0, grid, step=step, seed=noise, dtype=dtype, names=system.names)
+    solver = accurate_solver(system, torch.tensor(float(grid[0]), dtype=dtype), x0)
+    run = sample(system, x0, grid, solver=solver, step=step, seed=noise, dtype=dtype, names=system.names)
     recorded = getattr(system, "recorded", system.dim)
     if recorded == system.dim:
         return run

@@ -12,9 +12,10 @@ from scipy.special import ndtri
 import gendyn as gd
 from gendyn.bridges import MultiMarginalBridge, transition_law
 from gendyn.bridges.multi_marginal import interval_log_densities
+from gendyn.bridges.transition import resolving_step
 from gendyn.coupling import static_bridge
 from gendyn.data import Snapshots
-from gendyn.sampling import SDE, LinearProcess
+from gendyn.sampling import ODE, SDE, LinearProcess
 from gendyn.systems import BrownianMotion, OrnsteinUhlenbeck
 
 DOUBLE = torch.float64
@@ -357,3 +358,61 @@ def test_chunks_do_not_show(monkeypatch):
     parts = bridge.sample_paths([0.2, 0.9, 1.3], 50, seed=0), bridge.continue_from(predators().samples[0], [0.0, 1.5])
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def one_interval(reference, dim):
+    """A bridge whose reference alone is of interest, with populations a time unit apart."""
+    x = torch.ones(4, dim, dtype=DOUBLE)
+    return MultiMarginalBridge(reference, Snapshots([0.0, 1.0], [x, x]), ())
+
+
+RING = LinearProcess([[-0.5, -4.0], [4.0, -0.5]], [1.0, -2.0], [[0.3, 0.0], [0.0, 0.3]])
+
+
+@pytest.mark.parametrize("kind", ["additive", "diagonal"])
+def test_a_simulated_reference_has_the_moments_of_its_closed_form(kind):
+    def diffusion(t, x):
+        return 0.3 * torch.eye(2, dtype=x.dtype) if kind == "additive" else torch.full_like(x, 0.3)
+
+    plain = SDE(RING.drift, diffusion, dim=2, noise_type=kind)
+    start, times = torch.tensor([[2.0, 0.0]], dtype=DOUBLE), [0.0, 3.0, 6.0]
+    paths = one_interval(plain, 2).run_reference(start.expand(20_000, -1), times, None, 3)
+    for k, t in enumerate(times[1:]):
+        law = transition_law(RING, start, 0.0, tensor([t]))
+        mean, covariance = law.means[0, 0], law.covariances[0, 0]
+        x = paths.values[:, k]
+        error = covariance.diagonal().sqrt() / math.sqrt(len(x))
+        assert ((x.mean(0) - mean).abs() < 4 * error).all()
+        torch.testing.assert_close(
+            torch.cov(x.T), covariance, rtol=0.04, atol=0.04 * float(covariance.diagonal().max())
+        )
+
+
+@pytest.mark.parametrize("system", [gd.systems.Repressilator(), gd.systems.LotkaVolterra()])
+def test_a_simulated_oscillator_keeps_its_phase(system):
+    quiet = type(system)(volatility=1e-4)
+    learnable = SDE(quiet.drift, quiet.diffusion, dim=quiet.dim)  # names no step of its own
+    x0 = quiet.initial(4, dtype=DOUBLE)
+    exact = gd.sample(ODE(quiet.drift, dim=quiet.dim), x0, [0.0, 10.0], rtol=1e-10, atol=1e-10).values[:, -1]
+    for reference in (learnable, quiet):
+        found = one_interval(reference, quiet.dim).run_reference(x0, [0.0, 10.0], None, 0).values[:, -1]
+        assert float((found - exact).norm(dim=1).max()) < 0.01  # Euler steps of 0.01 are off by 0.9 and 0.08
+
+
+def test_half_the_step_changes_a_simulated_reference_by_less_than_its_sampling_error():
+    ring = gd.systems.Repressilator()
+    bridge, x0 = one_interval(ring, 3), ring.initial(1000, dtype=DOUBLE)
+    whole, half = (
+        bridge.run_reference(x0, [0.0, 10.0], step, seed).values[:, -1] for seed, step in ((0, None), (1, 0.005))
+    )
+    spread = half.std(0)
+    assert ((whole.mean(0) - half.mean(0)).abs() < 4 * spread * math.sqrt(2 / 1000)).all()
+    assert ((whole.std(0) / spread).log().abs() < 4 * math.sqrt(1 / 1000)).all()
+
+
+def test_steps_follow_a_fast_reference():
+    slow, fast = (gd.systems.Repressilator(decay=rate) for rate in (1.0, 50.0))
+    x = torch.full((1, 3), 9.0, dtype=DOUBLE)
+    steps = [resolving_step(system, tensor([0.0, 1.0]), [x, x]) for system in (slow, fast)]
+    assert steps[0] == 0.01
+    assert 50 * steps[1] == pytest.approx(0.1, rel=0.05)
