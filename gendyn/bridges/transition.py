@@ -310,7 +310,9 @@ def resolving_step(reference: Process, times: Tensor, samples: Sequence[Tensor])
     """
     gap, fastest = float(times.diff().min()), 0.0
     for t, x in zip(times, samples, strict=True):
-        for block in x.split(max(1, _BLOCK // x.shape[1] ** 2)):
+        size = max(1, _BLOCK // x.shape[1] ** 2)
+        for start in range(0, len(x), size):
+            block = x[start : start + size]
             fastest = max(fastest, float(drift_jacobian(reference, t.to(x), block).abs().sum(-1).amax()))
     # One row where the reference is wild must not make a simulation endless.
     return max(min(gap / 100, _RESOLVED / max(fastest, 1e-300)), gap / 2000)
