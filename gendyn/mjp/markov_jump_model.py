@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths
+from gendyn.mjp.door import check_law, check_mask, check_possible
 from gendyn.mjp.emission import Emission
 from gendyn.mjp.gaussian_emission import GaussianEmission, observe_levels
 from gendyn.mjp.jump_letter import jump_letter
@@ -203,9 +204,9 @@ class MarkovJumpModel(Estimator):
         self._check_hyper_parameters()
         root = as_seed(seed)
         seen, emission = self._read(data, root)
-        allowed = _mask(self.allowed, seen.n_states, "allowed")
+        allowed = check_mask(self.allowed, seen.n_states, "allowed")
         if emission.certain:
-            _check_possible(seen, allowed)
+            check_possible(seen, allowed)
         identity = fingerprint(seen.times, seen.labels, seen.kinds, model="MarkovJumpModel", seed=root, **self._texts())
         store = None if checkpoint is None else Checkpoint(checkpoint, identity)
         kept = store.read() if store is not None and resume and store.exists() else None
@@ -347,7 +348,7 @@ class MarkovJumpModel(Estimator):
         seen = self._looks(data, None)
         if isinstance(self.noise, str):
             if self.noise == "confusion":
-                return seen, LabelNoise.confusion(seen.meaning, _mask(self.confused, seen.n_states, "confused"))
+                return seen, LabelNoise.confusion(seen.meaning, check_mask(self.confused, seen.n_states, "confused"))
             return seen, LabelNoise.uniform(seen.meaning)
         return seen, LabelNoise.fixed(seen.meaning, float(self.noise))
 
@@ -359,7 +360,7 @@ class MarkovJumpModel(Estimator):
 
     def _start(self, seen: StateObservations, emission: Emission, allowed: Tensor | None) -> JumpParameters:
         """Return where the likelihood starts, and keep what the network believes."""
-        size, initial = seen.n_states, _law(self.initial, seen.n_states)
+        size, initial = seen.n_states, check_law(self.initial, seen.n_states)
         self._posterior: tuple[Tensor, Tensor, Tensor] | None = None
         self.link_probability_ = None
         if self.method == "em":
@@ -579,43 +580,3 @@ def _noise_pays(seen: StateObservations, at: JumpParameters) -> bool:
     size = seen.n_states
     towards = (1 - torch.eye(size, dtype=torch.float64)) / (size - 1) - torch.eye(size, dtype=torch.float64)
     return float((slopes.emission[:, :size] * towards).sum()) > 0
-
-
-def _mask(value: Any, size: int, name: str) -> Tensor | None:
-    if value is None:
-        return None
-    mask = torch.as_tensor(value).to(torch.bool)
-    if mask.shape != (size, size):
-        raise ValueError(f"{name} must have shape ({size}, {size}), a row per state; got {tuple(mask.shape)}")
-    return mask
-
-
-def _law(value: Any, size: int) -> Tensor | None:
-    if isinstance(value, str):
-        if value != "estimate":
-            raise ValueError(f"initial must be 'estimate' or a law; got {value!r}")
-        return None
-    law = torch.as_tensor(value, dtype=torch.float64)
-    if law.shape != (size,) or bool((law < 0).any()) or abs(float(law.sum()) - 1) > 1e-6:
-        raise ValueError(f"initial must be {size} probabilities that sum to 1, one a state; got {law.tolist()}")
-    return law
-
-
-def _check_possible(seen: StateObservations, allowed: Tensor | None) -> None:
-    """Refuse transitions that no allowed jumps lead to."""
-    if allowed is None:
-        return
-    size = seen.n_states
-    reach = (allowed | torch.eye(size, dtype=torch.bool)).to(torch.float64)
-    for _ in range(size):
-        reach = (reach @ reach > 0).to(torch.float64)
-    before, after = seen.labels[:, :-1][seen.inside], seen.labels[:, 1:][seen.inside]
-    proper = (before < size) & (after < size)
-    counts = torch.bincount(before[proper] * size + after[proper], minlength=size**2).reshape(size, size)
-    wrong = torch.nonzero((counts > 0) & (reach == 0))
-    if len(wrong):
-        i, j = wrong[0].tolist()
-        raise ValueError(
-            f"{int(counts[i, j])} transitions from state {i} to {j} were seen, but allowed has no way from one to the "
-            "other: allow one, or let labels be wrong with noise='estimate'"
-        )

@@ -2,8 +2,8 @@ r"""The likeliest rates: a few EM steps, then a quasi-Newton search in the logar
 
 EM repeats :math:`Q_{ij} \leftarrow E[N_{ij}] / E[T_i]`, which never lowers the likelihood, keeps zeros, and comes
 near the optimum in a dozen steps, then crawls; the limited-memory BFGS search in :math:`\log Q_{ij}` and the unknowns
-of the label noise finishes. Everything is computed in units of the mean time between changes, so that the unit of
-time does not matter.
+of the label noise finishes. Bounds on the rates follow
+the mean time between changes, so that the unit of time does not matter.
 """
 
 from __future__ import annotations
@@ -106,7 +106,6 @@ def maximise_likelihood(
     em_steps: int = 15,
     max_iterations: int = 500,
     tolerance: float = 1e-9,
-    prior: tuple[float, float] = (0.0, 0.0),
     history: Sequence[float] = (),
     after: Callable[[JumpParameters, list[float]], None] = lambda now, values: None,
 ) -> LikelihoodFit:
@@ -126,8 +125,6 @@ def maximise_likelihood(
         Iterations of the search at most; 0 leaves it out.
     tolerance
         Relative change of the log-likelihood at which the search ends.
-    prior
-        Jumps :math:`a` and time :math:`b` added to every pair: :math:`(N_{ij} + a) / (T_i + b)`.
     history
         Log-likelihoods of EM steps that were done before; the others are still to do.
     after
@@ -138,20 +135,18 @@ def maximise_likelihood(
     for _ in range(len(values), em_steps):
         events = likelihood.expected(*now.triple)
         values.append(events.log_likelihood)
-        now = _em_step(now, events, estimate_initial, prior)
+        now = _em_step(now, events, estimate_initial)
         after(now, values)
     converged, used = False, 0
     if max_iterations:
-        now, converged, used = _search(likelihood, now, estimate_initial, max_iterations, tolerance, prior)
+        now, converged, used = _search(likelihood, now, estimate_initial, max_iterations, tolerance)
     events = likelihood.expected(*now.triple)
     values.append(events.log_likelihood)
     return LikelihoodFit(now, events, values, converged, em_steps + used)
 
 
-def _em_step(
-    now: JumpParameters, events: ExpectedEvents, estimate_initial: bool, prior: tuple[float, float]
-) -> JumpParameters:
-    jumps, dwell = events.jumps + prior[0] * (now.rates > 0), events.dwell + prior[1]
+def _em_step(now: JumpParameters, events: ExpectedEvents, estimate_initial: bool) -> JumpParameters:
+    jumps, dwell = events.jumps, events.dwell
     off = torch.where(dwell[:, None] > 0, jumps / dwell.clamp_min(1e-300)[:, None], now.rates)
     off = torch.where(now.rates > 0, off, 0.0).fill_diagonal_(0.0)
     initial = events.starts / events.starts.sum() if estimate_initial else now.initial
@@ -164,7 +159,6 @@ def _search(
     estimate_initial: bool,
     max_iterations: int,
     tolerance: float,
-    prior: tuple[float, float],
 ) -> tuple[JumpParameters, bool, int]:
     """Maximise by L-BFGS-B over log rates, free noise and log initial law."""
     links = start.rates > 0
@@ -193,12 +187,7 @@ def _search(
         towards = (slopes.rates, slopes.emission, slopes.initial)
         moving = [(v, g) for v, g in zip(here.triple, towards, strict=True) if v.requires_grad]
         (gradient,) = torch.autograd.grad([v for v, _ in moving], free, [g for _, g in moving])
-        value = slopes.log_likelihood
-        if prior[0] or prior[1]:
-            logs = free[:n_links].detach()
-            value += float((prior[0] * logs - prior[1] * logs.exp()).sum())
-            gradient[:n_links] += prior[0] - prior[1] * logs.exp()
-        return -value, -gradient.numpy()
+        return -slopes.log_likelihood, -gradient.numpy()
 
     begin = torch.cat(
         [

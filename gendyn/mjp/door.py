@@ -1,0 +1,54 @@
+"""What a jump process is told by its user, checked: masks, laws, and transitions that can have happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gendyn.mjp.observations import StateObservations
+
+__all__ = ["check_law", "check_mask", "check_possible"]
+
+
+def check_mask(value: Any, size: int, name: str) -> Tensor | None:
+    """Return booleans ``(S, S)``, or ``None`` where none are given."""
+    if value is None:
+        return None
+    mask = torch.as_tensor(value).to(torch.bool)
+    if mask.shape != (size, size):
+        raise ValueError(f"{name} must have shape ({size}, {size}), a row per state; got {tuple(mask.shape)}")
+    return mask
+
+
+def check_law(value: Any, size: int) -> Tensor | None:
+    """Return a law ``(S,)``, or ``None`` where it is to be estimated."""
+    if isinstance(value, str):
+        if value != "estimate":
+            raise ValueError(f"initial must be 'estimate' or a law; got {value!r}")
+        return None
+    law = torch.as_tensor(value, dtype=torch.float64)
+    if law.shape != (size,) or bool((law < 0).any()) or abs(float(law.sum()) - 1) > 1e-6:
+        raise ValueError(f"initial must be {size} probabilities that sum to 1, one a state; got {law.tolist()}")
+    return law
+
+
+def check_possible(seen: StateObservations, allowed: Tensor | None) -> None:
+    """Refuse transitions that no allowed jumps lead to."""
+    if allowed is None:
+        return
+    size = seen.n_states
+    reach = (allowed | torch.eye(size, dtype=torch.bool)).to(torch.float64)
+    for _ in range(size):
+        reach = (reach @ reach > 0).to(torch.float64)
+    before, after = seen.labels[:, :-1][seen.inside], seen.labels[:, 1:][seen.inside]
+    proper = (before < size) & (after < size)
+    counts = torch.bincount(before[proper] * size + after[proper], minlength=size**2).reshape(size, size)
+    wrong = torch.nonzero((counts > 0) & (reach == 0))
+    if len(wrong):
+        i, j = wrong[0].tolist()
+        raise ValueError(
+            f"{int(counts[i, j])} transitions from state {i} to {j} were seen, but allowed has no way from one to the "
+            "other: allow one, or let labels be wrong with noise='estimate'"
+        )
