@@ -17,6 +17,7 @@ from gendyn.coupling.pairing import (
 from gendyn.coupling.partial import partial_plan
 from gendyn.coupling.plan import Plan
 from gendyn.coupling.static_bridge import StaticBridge, bridge_kl, bridge_plan, static_bridge
+from gendyn.coupling.waddington import waddington_plan
 
 __all__ = [
     "ConditionedCost",
@@ -42,4 +43,5 @@ __all__ = [
     "sinkhorn_plan",
     "static_bridge",
     "transport_cost",
+    "waddington_plan",
 ]

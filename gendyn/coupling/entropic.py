@@ -15,10 +15,11 @@ scalings are absorbed into the potentials before they leave a safe range (Schmit
 times faster. From a cold start :math:`\varepsilon` descends in stages to its value, each warm-starting the next.
 
 A finite relaxation :math:`\rho` lets mass appear and vanish: the marginals are no longer imposed, departures cost
-:math:`\rho\,\mathrm{KL}(P1 \Vert a) + \rho\,\mathrm{KL}(P^\top 1 \Vert b)`, and either step is damped by the factor
-:math:`\rho / (\rho + \varepsilon)` (Chizat, Peyre, Schmitzer and Vialard 2018). Adding a number to f and taking it
-from g changes no entry of :math:`P`; left to the alternation that number converges slowly, so its best value is set in
-every round (Sejourne, Vialard and Peyre 2022).
+:math:`\rho_0\,\mathrm{KL}(P1 \Vert a) + \rho_1\,\mathrm{KL}(P^\top 1 \Vert b)`, and either step is damped by the
+factor :math:`\rho / (\rho + \varepsilon)` of its side (Chizat, Peyre, Schmitzer and Vialard 2018). Adding a number to f
+and taking it from g changes no entry of :math:`P`; left to the alternation that number converges slowly, so its best
+value, :math:`\log(\sum_i a_i e^{-f_i/\rho_0} / \sum_j b_j e^{-g_j/\rho_1}) / (1/\rho_0 + 1/\rho_1)`, is set in every
+round (Sejourne, Vialard and Peyre 2022).
 
 With squared costs and :math:`\varepsilon = 2 \sigma^2` the balanced plan is the static Schroedinger bridge of Brownian
 motion :math:`\sigma W` over a unit of time.
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +38,10 @@ from torch import Tensor
 from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix
 from gendyn.coupling.plan import Plan
 
-__all__ = ["EntropicPlan", "sinkhorn_plan"]
+__all__ = ["EntropicPlan", "Relaxation", "check_relaxation", "sinkhorn_plan"]
+
+Relaxation = float | tuple[float, float]
+"""Price of mass that appears or vanishes, of both sides or of either; infinite: none does."""
 
 _LEAST_REGULARISATION = 1e-10
 """Fraction of the spread of the costs below which float64 no longer tells the exponents apart."""
@@ -110,7 +115,7 @@ def sinkhorn_plan(
     weights0: ArrayLike | None = None,
     weights1: ArrayLike | None = None,
     *,
-    relaxation: float = math.inf,
+    relaxation: Relaxation = math.inf,
     cost: Cost = "sqeuclidean",
     max_iterations: int = 10_000,
     tolerance: float = 1e-6,
@@ -127,7 +132,8 @@ def sinkhorn_plan(
     weights0, weights1
         Weights ``(n_0,)`` and ``(n_1,)``, each normalised to sum 1; uniform by default.
     relaxation
-        :math:`\rho > 0`, price of mass that appears or vanishes, in units of the cost; infinite: none does.
+        :math:`\rho > 0`, price of mass that appears or vanishes, in units of the cost; infinite: none does. A pair
+        :math:`(\rho_0, \rho_1)` prices either side on its own.
     cost
         ``"sqeuclidean"``, ``"euclidean"``, a function ``(x0, x1) -> (n_0, n_1)``, or the matrix itself.
     max_iterations
@@ -162,8 +168,7 @@ def sinkhorn_plan(
     epsilon = float(regularisation)
     if not 0 < epsilon < math.inf:
         raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
-    if not relaxation > 0:
-        raise ValueError(f"relaxation must be positive, or infinite for a balanced plan; got {relaxation}")
+    prices = check_relaxation(relaxation)
     if max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
     if not tolerance > 0:
@@ -182,7 +187,7 @@ def sinkhorn_plan(
         a,
         b,
         epsilon,
-        relaxation=relaxation,
+        relaxation=prices,
         max_iterations=max_iterations,
         tolerance=tolerance,
         potentials=potentials,
@@ -197,13 +202,29 @@ def sinkhorn_plan(
     return result
 
 
+def check_relaxation(relaxation: Relaxation) -> tuple[float, float]:
+    """Return the prices of both sides.
+
+    Raises
+    ------
+    ValueError
+        If they are not two, or not positive.
+    """
+    prices = tuple(relaxation) if isinstance(relaxation, Sequence) else (relaxation, relaxation)
+    if len(prices) != 2 or not all(price > 0 for price in prices):
+        raise ValueError(
+            f"relaxation must be positive, or infinite for a balanced plan, or a pair of such; got {relaxation}"
+        )
+    return float(prices[0]), float(prices[1])
+
+
 def solve_entropic(
     costs: Tensor,
     a: Tensor,
     b: Tensor,
     epsilon: float,
     *,
-    relaxation: float = math.inf,
+    relaxation: tuple[float, float] = (math.inf, math.inf),
     max_iterations: int,
     tolerance: float,
     potentials: tuple[ArrayLike, ArrayLike] | None = None,
@@ -230,19 +251,19 @@ def solve_entropic(
     total = float(mass.sum())
     a_met, b_met = problem.marginals(inner_f, inner_g)
     error = float(torch.maximum((mass.sum(1) - a_met).abs().sum(), (mass.sum(0) - b_met).abs().sum()))
-    error = error if math.isinf(relaxation) else error / max(total, 1e-300)
+    error = error if problem.balanced else error / max(total, 1e-300)
     if not total > 0:
         raise ValueError(
-            f"at relaxation {relaxation:g} letting all mass vanish is cheaper than moving any: the costs are at least "
+            f"at relaxation {min(relaxation):g} letting all mass vanish is cheaper than moving any: the costs are at least "
             f"{float(costs.min()):.3g}; raise relaxation"
         )
     f[rows], g[columns] = inner_f, inner_g
     if not whole:
         damping = problem.damping(epsilon)
-        f[~rows] = damping * _soft_minimum(costs[~rows][:, columns] - inner_g, problem.b, epsilon)
-        g[~columns] = damping * _soft_minimum(costs[rows][:, ~columns].T - inner_f, problem.a, epsilon)
+        f[~rows] = damping[0] * _soft_minimum(costs[~rows][:, columns] - inner_g, problem.b, epsilon)
+        g[~columns] = damping[1] * _soft_minimum(costs[rows][:, ~columns].T - inner_f, problem.a, epsilon)
     plan = _sparse(mass, (a_met, b_met), rows, columns)
-    mass_moved = 1.0 if math.isinf(relaxation) else total
+    mass_moved = 1.0 if problem.balanced else total
     return EntropicPlan(plan, (f, g), epsilon, error, iterations, mass_moved), used
 
 
@@ -261,26 +282,27 @@ def plan_of_potentials(costs: Tensor, potentials: tuple[Tensor, Tensor], epsilon
         Weights ``(n_0,)`` and ``(n_1,)`` that sum to 1.
     """
     rows, columns = a > 0, b > 0
-    problem = _Problem(costs[rows][:, columns], a[rows], b[columns], math.inf)
+    problem = _Problem(costs[rows][:, columns], a[rows], b[columns], (math.inf, math.inf))
     mass = problem.mass(potentials[0][rows], potentials[1][columns], epsilon)
     return _sparse(mass, (problem.a, problem.b), rows, columns)
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Costs ``(n_0, n_1)`` with positive weights ``(n_0,)`` and ``(n_1,)``, and the price of missing them."""
+    """Costs ``(n_0, n_1)`` with positive weights ``(n_0,)`` and ``(n_1,)``, and the prices of missing them."""
 
     costs: Tensor
     a: Tensor
     b: Tensor
-    relaxation: float
+    relaxation: tuple[float, float]
 
     @property
     def balanced(self) -> bool:
-        return math.isinf(self.relaxation)
+        return all(map(math.isinf, self.relaxation))
 
-    def damping(self, epsilon: float) -> float:
-        return 1.0 if self.balanced else self.relaxation / (self.relaxation + epsilon)
+    def damping(self, epsilon: float) -> tuple[float, float]:
+        first, second = self.relaxation
+        return 1 / (1 + epsilon / first), 1 / (1 + epsilon / second)
 
     def mass(self, f: Tensor, g: Tensor, epsilon: float) -> Tensor:
         """Return :math:`a_i b_j e^{(f_i + g_j - c_ij) / epsilon}`."""
@@ -291,7 +313,8 @@ class _Problem:
         """Return the row and column sums that the optimal plan has, given its potentials."""
         if self.balanced:
             return self.a, self.b
-        return self.a * (-f / self.relaxation).exp(), self.b * (-g / self.relaxation).exp()
+        first, second = self.relaxation
+        return self.a * (-f / first).exp(), self.b * (-g / second).exp()
 
     def alternate(
         self, f: Tensor, g: Tensor, epsilon: float, tolerance: float, max_iterations: int
@@ -300,8 +323,8 @@ class _Problem:
         used = 0
         damping = self.damping(epsilon)
         while used < max_iterations:
-            f = damping * _soft_minimum(self.costs - g, self.b, epsilon)
-            g = damping * _soft_minimum((self.costs - f[:, None]).T, self.a, epsilon)
+            f = damping[0] * _soft_minimum(self.costs - g, self.b, epsilon)
+            g = damping[1] * _soft_minimum((self.costs - f[:, None]).T, self.a, epsilon)
             used += 1
             # Subnormal numbers slow a product down tenfold and weigh nothing.
             kernel = torch.threshold_(self.mass(f, g, epsilon), 1e-290, 0.0)
@@ -337,8 +360,9 @@ class _Problem:
         self, kernel: Tensor, f: Tensor, g: Tensor, epsilon: float, tolerance: float, budget: int
     ) -> tuple[Tensor, Tensor, int, bool]:
         """Do the same where marginals may be missed at a price, with the best shift between the potentials."""
-        rho, damping = self.relaxation, self.damping(epsilon)
-        held = [(-potential / (rho + epsilon)).exp() for potential in (f, g)]
+        (rho0, rho1), damping = self.relaxation, self.damping(epsilon)
+        held = (-f / (rho0 + epsilon)).exp(), (-g / (rho1 + epsilon)).exp()
+        stiffness = epsilon * (1 / rho0 + 1 / rho1)
         u, v = torch.ones_like(self.a), torch.ones_like(self.b)
         safe = u, v, 0
         for count in range(budget + 1):
@@ -353,10 +377,10 @@ class _Problem:
                 safe = u, v, count
                 if converged:
                     return u, v, count, True
-            u = (self.a / rows) ** damping * held[0]
-            v = (self.b / (kernel.T @ u)) ** damping * held[1]
+            u = (self.a / rows) ** damping[0] * held[0]
+            v = (self.b / (kernel.T @ u)) ** damping[1] * held[1]
             a, b = self.marginals(f + epsilon * u.log(), g + epsilon * v.log())
-            shift = ((0.5 * rho / epsilon) * (a.sum().log() - b.sum().log())).exp()
+            shift = ((a.sum().log() - b.sum().log()) / stiffness).exp()
             u, v = u * shift, v / shift
         return *safe, False
 

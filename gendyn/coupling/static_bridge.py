@@ -10,10 +10,20 @@ over couplings of the two (Schroedinger 1931; Leonard 2014). It is entropic tran
 :math:`-\log p(y_j \mid x_i)` at regularisation 1: how strongly mass spreads follows from the noise of the reference and
 the time between the populations, and is no knob. The minimum itself is
 :math:`\sum_i a_i f_i + \sum_j b_j (g_j + \log b_j)`.
+
+Where cells multiply and die the weights may be missed at a price (Chizat, Peyre, Schmitzer and Vialard 2018),
+
+.. math:: \mathrm{KL}(\pi \Vert K) + \rho_0\, \mathrm{KL}(\pi 1 \Vert a) + \rho_1\, \mathrm{KL}(\pi^\top 1 \Vert b),
+    \qquad K_{ij} \propto a_i\, p(y_j \mid x_i), \quad \sum_{ij} K_{ij} = 1,
+
+with :math:`\mathrm{KL}(\pi \Vert K) = \sum \pi \log(\pi / K) - \sum \pi + \sum K`. Rows then have the sums
+:math:`a_i e^{-\varphi_i / \rho_0}`, with :math:`\varphi` the potential with respect to K. That K has mass 1 makes the
+mass of the plan independent of the units in which p is a density.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -21,7 +31,7 @@ import torch
 from torch import Tensor
 
 from gendyn.coupling.cost import ArrayLike, check_weights
-from gendyn.coupling.entropic import THOROUGH, plan_of_potentials, solve_entropic
+from gendyn.coupling.entropic import THOROUGH, Relaxation, check_relaxation, plan_of_potentials, solve_entropic
 from gendyn.coupling.plan import Plan
 
 __all__ = ["StaticBridge", "bridge_kl", "bridge_plan", "static_bridge"]
@@ -45,6 +55,10 @@ class StaticBridge:
         Iterations, those of all stages together.
     converged
         Whether the error is within the tolerance.
+    mass
+        Mass of the plan: 1 where the weights are met.
+    log_gain
+        Logarithm of the row sums of the plan over the weights, ``(n_0,)``; ``None`` where the weights are met.
     """
 
     potentials: tuple[Tensor, Tensor]
@@ -52,6 +66,8 @@ class StaticBridge:
     marginal_error: float
     iterations: int
     converged: bool
+    mass: float = 1.0
+    log_gain: Tensor | None = None
 
 
 def static_bridge(
@@ -59,6 +75,7 @@ def static_bridge(
     weights0: ArrayLike | None = None,
     weights1: ArrayLike | None = None,
     *,
+    relaxation: Relaxation = math.inf,
     potentials: tuple[Tensor, Tensor] | None = None,
     tolerance: float = 1e-5,
     max_iterations: int = 20_000,
@@ -72,6 +89,9 @@ def static_bridge(
         :math:`\log p(y_j \mid x_i)`, ``(n_0, n_1)``, finite, float64.
     weights0, weights1
         Weights ``(n_0,)`` and ``(n_1,)``, each normalised to sum 1; uniform by default.
+    relaxation
+        :math:`\rho`, or the pair :math:`(\rho_0, \rho_1)`, in nats: the prices of missing the weights. Infinite: they
+        are met.
     potentials
         Where to start, from the solution of a similar problem; by default a cold start in stages.
     tolerance
@@ -105,9 +125,26 @@ def static_bridge(
     tensor([[0.3396, 0.1604],
             [0.1604, 0.3396]], dtype=torch.float64)
     """
+    prices = check_relaxation(relaxation)
     costs, a, b = _problem(log_density, weights0, weights1)
+    balanced = all(map(math.isinf, prices))
+    # With respect to K potentials are f + log Z and g + log b, Z being the mass that is set to 1.
+    level, share = costs.new_zeros(()), torch.zeros_like(b)
+    if not balanced:
+        level = torch.logsumexp((a.log()[:, None] - costs)[a > 0][:, b > 0].flatten(), 0)
+        share = torch.where(b > 0, b, 1.0).log()
+        costs = (costs + share).add_(level)
+        potentials = None if potentials is None else (potentials[0] + level, potentials[1] + share)
     plan, used = solve_entropic(
-        costs, a, b, 1.0, max_iterations=max_iterations, tolerance=tolerance, potentials=potentials, annealing=THOROUGH
+        costs,
+        a,
+        b,
+        1.0,
+        relaxation=prices,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        potentials=potentials,
+        annealing=THOROUGH,
     )
     if not plan.marginal_error <= tolerance:
         warnings.warn(
@@ -117,10 +154,15 @@ def static_bridge(
             UserWarning,
             stacklevel=2,
         )
-    f, g = plan.potentials
-    return StaticBridge(
-        (f, g), bridge_kl((f, g), a, b), plan.marginal_error, plan.iterations, plan.marginal_error <= tolerance
-    )
+    found = (plan.potentials[0] - level, plan.potentials[1] - share)
+    figures = plan.marginal_error, plan.iterations, plan.marginal_error <= tolerance
+    if balanced:
+        return StaticBridge(found, bridge_kl(found, a, b), *figures)
+    rows, columns = (mass * plan.mass for mass in plan.plan.marginals)
+    kl = float(rows @ plan.potentials[0] + columns @ plan.potentials[1]) + 1 - plan.mass
+    # Of rows without weight and of those the plan leaves out, the price says what is left.
+    gain = -plan.potentials[0] / prices[0]
+    return StaticBridge(found, kl, *figures, plan.mass, gain)
 
 
 def bridge_plan(
