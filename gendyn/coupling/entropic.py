@@ -254,7 +254,7 @@ def solve_entropic(
     error = error if problem.balanced else error / max(total, 1e-300)
     if not total > 0:
         raise ValueError(
-            f"at relaxation {min(relaxation):g} letting all mass vanish is cheaper than moving any: the costs are at least "
+            f"at relaxation {min(relaxation):g} letting all mass vanish is cheaper than moving any: costs are at least "
             f"{float(costs.min()):.3g}; raise relaxation"
         )
     f[rows], g[columns] = inner_f, inner_g
