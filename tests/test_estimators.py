@@ -73,7 +73,7 @@ def spoilt(data: Snapshots | Cohort | Paths) -> Snapshots | Cohort | Paths:
     if isinstance(data, Cohort):
         return Cohort({name: spoilt(member) for name, member in data.items()})
     samples = [x.clone() for x in data.samples]
-    samples[1][0, 0] = float("nan")
+    samples[-1][0, 0] = float("nan")
     return Snapshots(data.times, samples)
 
 
@@ -107,6 +107,12 @@ CASES = {
         fresh=populations(seed=9).only([0.0, 1.0]),
     ),
     "FlowMatching(spline-ot)": Case(gendyn.FlowMatching, {"coupling": "spline-ot", "steps": 30, "hidden": (8,)}),
+    "StochasticInterpolant(source)": Case(
+        gendyn.StochasticInterpolant,
+        {"source": "identity", "source_noise": 0.5, "observed": True, "steps": 30, "hidden": (8,)},
+        data=populations().only([1.0]),
+        fresh=populations(seed=9).only([1.0]),
+    ),
     "StochasticInterpolant(linear)": Case(gendyn.StochasticInterpolant, {"steps": 30, "hidden": (8,)}),
     "StochasticInterpolant(fields)": Case(
         gendyn.StochasticInterpolant,

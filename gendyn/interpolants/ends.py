@@ -12,7 +12,7 @@ from gendyn.coupling import Coupling
 from gendyn.data import Snapshots
 from gendyn.randomness import torch_generator
 
-__all__ = ["DrawEnds", "Ends", "HeldEnds", "ends_from_noise", "ends_of_itself", "ends_of_pairs"]
+__all__ = ["DrawEnds", "Ends", "HeldEnds", "ends_from_data", "ends_from_noise", "ends_of_itself", "ends_of_pairs"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,43 @@ def ends_from_noise(data: Snapshots, coupling: Coupling | None = None, condition
     return draw
 
 
+def ends_from_data(
+    data: Snapshots,
+    means: Tensor,
+    draw_source: Callable[[Tensor, torch.Generator], Tensor],
+    conditions: Tensor | None = None,
+) -> DrawEnds:
+    """Return what draws points of one population, and sources that are made from them with fresh noise.
+
+    Parameters
+    ----------
+    data
+        One population; its weights are the probabilities with which points are drawn.
+    means
+        Of the source of every point ``(n, d)``.
+    draw_source
+        Means ``(B, d)`` and a generator to sources ``(B, d)``.
+    conditions
+        Encoded conditions ``(n, c)``.
+
+    Examples
+    --------
+    >>> data = Snapshots([0.0], [torch.tensor([[1.0], [1.0]])])
+    >>> draw = ends_from_data(data, 3.0 * data.samples[0], lambda mean, generator: mean + 0.5)
+    >>> ends = draw(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0))
+    >>> ends.source.tolist(), ends.target.tolist()
+    ([[3.5]], [[1.0]])
+    """
+    points, draw_rows = data.samples[0], _rows(data)
+    known = None if conditions is None else conditions.to(points)
+
+    def draw(gap: Tensor, generator: torch.Generator) -> Ends:
+        rows = draw_rows(len(gap), generator)
+        return Ends(draw_source(means[rows], generator), points[rows], None if known is None else known[rows])
+
+    return draw
+
+
 def ends_of_itself(data: Snapshots, conditions: Tensor | None = None) -> DrawEnds:
     """Return what draws points of one population as both of their ends."""
     draw_points = _points(data, conditions)
@@ -154,16 +191,26 @@ def ends_of_itself(data: Snapshots, conditions: Tensor | None = None) -> DrawEnd
 def _points(
     data: Snapshots, conditions: Tensor | None
 ) -> Callable[[int, torch.Generator], tuple[Tensor, Tensor | None]]:
-    points = data.samples[0]
+    points, draw_rows = data.samples[0], _rows(data)
     known = None if conditions is None else conditions.to(points)
-    weights = None if data.weights is None else data.weights[0].double().cpu()
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        rows = draw_rows(n, generator)
+        return points[rows], None if known is None else known[rows]
+
+    return draw
+
+
+def _rows(data: Snapshots) -> Callable[[int, torch.Generator], Tensor]:
+    """Return what draws row numbers of one population, by weight where it has weights."""
+    points = data.samples[0]
+    weights = None if data.weights is None else data.weights[0].double().cpu()
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
         if weights is None:
             rows = torch.randint(len(points), (n,), generator=generator)
         else:
             rows = torch.multinomial(weights, n, replacement=True, generator=generator)
-        rows = rows.to(points.device)
-        return points[rows], None if known is None else known[rows]
+        return rows.to(points.device)
 
     return draw

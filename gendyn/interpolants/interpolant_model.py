@@ -116,12 +116,11 @@ class InterpolantModel(FlowModel):
         epsilon = get_epsilon(epsilon, self.fields_.schedule)
         if callable(epsilon) or epsilon != 0:
             self._check_score()
-        if self.fields_.schedule.sides == "one-sided" and x0 is None:
-            x0, n = self._noise(1000 if n is None else n, root, times), None
+        x0, n, observation = self._departure(x0, times, n, root)
         grid = self.times_ if times is None else torch.as_tensor(times, dtype=torch.float64).reshape(-1)
         falls = len(grid) > 1 and bool(grid[-1] < grid[0])
         rows = n if n is not None else len(self._start(x0, times)[0])
-        encoded = self._encoded(condition, guidance, rows)
+        encoded = self._encoded(condition, guidance, rows, observation)
         if encoded is not None and encoded.ndim == 2:
             if {"chunk", "to", "n_jobs"} & set(options):
                 raise ValueError("paths with a condition of each one's own run at once; leave out chunk, to and n_jobs")
@@ -290,11 +289,11 @@ class InterpolantModel(FlowModel):
     def score(self, data: Snapshots, *, max_cells: int = 1000, seed: Seed = 0) -> float:
         """Return minus the mean exact W1 between predicted and observed populations, in units of the scaled data.
 
-        As :meth:`gendyn.FlowMatching.score`; a model from noise is compared at its end, a mirror after a diffusion of
-        unit epsilon.
+        As :meth:`gendyn.FlowMatching.score`; a model from noise, or from a source that is made from the data, is
+        compared at its end, a mirror after a diffusion of unit epsilon.
         """
         self._check_fitted()
-        if self.fields_.schedule.sides == "two-sided":
+        if self._joins_populations:
             return super().score(data, max_cells=max_cells, seed=seed)
         root = as_seed(seed)
         truth = data.subsample(max_cells, seed=derive_seed(root, "score")).samples[-1]
@@ -302,8 +301,23 @@ class InterpolantModel(FlowModel):
         made = self.sample(n=len(truth), times=[0.0, 1.0], epsilon=epsilon, seed=root).values[:, -1]
         return -wasserstein_value(self.scaling_.transform(truth), self.scaling_.transform(made))
 
-    def _encoded(self, condition: Any, guidance: float, rows: int) -> Tensor | None:
+    @property
+    def _joins_populations(self) -> bool:
+        """Whether the data were populations at two times or more, not one."""
+        return self.fields_.schedule.sides == "two-sided"
+
+    def _departure(
+        self, x0: Tensor | Snapshots | None, times: Any, n: int | None, seed: int
+    ) -> tuple[Tensor | Snapshots | None, int | None, Tensor | None]:
+        """Return where paths start, how many are to be drawn of that, and what the fields see of it."""
+        if self.fields_.schedule.sides == "one-sided" and x0 is None:
+            return self._noise(1000 if n is None else n, seed, times), None, None
+        return x0, n, None
+
+    def _encoded(self, condition: Any, guidance: float, rows: int, observation: Tensor | None = None) -> Tensor | None:
         """Return the encoded condition ``(c,)`` or ``(rows, c)``; zeros where a model that takes one is given none."""
+        if observation is not None:
+            raise ValueError("this model sees no observation: fit it with observed=True")
         if self.encoder_ is None:
             if condition is not None or guidance != 0:
                 raise ValueError("this model takes no condition: fit it with condition= the name of a column of obs")
@@ -327,13 +341,15 @@ class InterpolantModel(FlowModel):
         z = torch.randn(n, len(shift), generator=torch_generator(seed, "noise"), dtype=shift.dtype).to(shift.device)
         return self.scaling_.inverse(z)
 
-    def _flow(self, rows: int, condition: Any = None, guidance: float = 0.0) -> InterpolantProcess:
-        """Return the flow of this many points, under a condition."""
+    def _flow(
+        self, rows: int, condition: Any = None, guidance: float = 0.0, observation: Tensor | None = None
+    ) -> InterpolantProcess:
+        """Return the flow of this many points, under a condition, with what the fields see of the sources."""
         return InterpolantProcess(
             self.fields_,
             self.scaling_,
             self.process_.times,
-            condition=self._encoded(condition, guidance, rows),
+            condition=self._encoded(condition, guidance, rows, observation),
             guidance=guidance,
         ).to(self.process_.shift.device)
 

@@ -3,9 +3,11 @@ r"""The regressions that make the fields of an interpolant.
 .. math:: L_f(\theta) = \int_0^1 E\, \tfrac12 \lVert f_\theta(t, x_t) - T_f \rVert^2\, dt, \qquad
     x_t = \alpha x_0 + \beta x_1 + \gamma z,
 
-whose targets :math:`T_f` are those of :func:`gendyn.interpolants.fields.targets`. Targets with :math:`\dot\gamma` or
-:math:`1/\gamma` have a variance that diverges at the ends. Antithetic pairs, the same ends and time with
-:math:`+z` and :math:`-z`, keep the variance of the gradient finite there (Albergo, Boffi and Vanden-Eijnden 2023).
+whose targets :math:`T_f` are those of :func:`gendyn.interpolants.fields.targets`. Without the constant
+:math:`\tfrac12 E\lvert T_f\rvert^2` the least value is :math:`-\tfrac12\int E\lvert f\rvert^2 dt`, which for some laws
+is known. Targets with :math:`\dot\gamma` or :math:`1/\gamma` have a variance that diverges at the ends. Antithetic
+pairs, the same ends and time with :math:`+z` and :math:`-z`, keep the variance of the gradient finite there (Albergo,
+Boffi and Vanden-Eijnden 2023).
 
 Weighted by :math:`\gamma^2` the loss of the score, :math:`\tfrac12 \lVert \gamma s_\theta + z \rVert^2`, is bounded
 too. For a bridge of diffusion g it is the score loss of simulation-free Schroedinger bridges,
@@ -15,6 +17,7 @@ too. For a bridge of diffusion g it is the score loss of simulation-free Schroed
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -90,7 +93,28 @@ class InterpolantObjective:
         with torch.no_grad():
             return float(self._error(self.validation, 4096, torch_generator(0, "validation")))
 
+    def values(self, draw: DrawEnds, rows: int, generator: torch.Generator) -> dict[str, tuple[float, float]]:
+        r"""Return of every learned field half its mean squared error, and :math:`E[\tfrac12|f|^2 - f\cdot T]`."""
+        with torch.no_grad():
+            return {
+                name: (
+                    float(0.5 * (weight * (found - wanted).square()).sum(1).mean()),
+                    float((weight * (0.5 * found.square() - found * wanted)).sum(1).mean()),
+                )
+                for name, found, wanted, weight in self._regressions(draw, rows, generator)
+            }
+
     def _error(self, draw: DrawEnds, rows: int, generator: torch.Generator) -> Tensor:
+        terms = [
+            0.5 * (weight * (found - wanted).square()).sum(1).mean()
+            for _, found, wanted, weight in self._regressions(draw, rows, generator)
+        ]
+        return torch.stack(terms).sum()
+
+    def _regressions(
+        self, draw: DrawEnds, rows: int, generator: torch.Generator
+    ) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+        """Yield name, output and target ``(B, d)`` and importance weight ``(B, 1)`` of every network on one batch."""
         fields, schedule = self.module, self.module.schedule
         n = -(-rows // 2) if self.antithetic else rows
         # Stratified over global time, so that every batch sees every gap.
@@ -114,15 +138,14 @@ class InterpolantObjective:
         c = type(coefficients := schedule.at(t[:, None]))(*(v.to(x0) for v in coefficients))
         mean, moved = schedule.path(t[:, None], c, x0, x1)
         x = mean + (0 if one_sided else c.gamma * z)
-        total = x.new_zeros(())
         names = tuple(fields.networks)
         for name, wanted in zip(names, targets(names, c, moved, x0, x1, z), strict=True):  # type: ignore[arg-type]
             wanted = wanted / per if name in ("velocity", "mean_velocity") else wanted
-            error = fields.networks[name](s, x, condition) - wanted
+            found = fields.networks[name](s, x, condition)
             if name == "score" and self.score_weight == "gamma":
-                error = error * (c.alpha if one_sided else c.gamma)
-            total = total + 0.5 * (weight * error.square()).sum(1).mean()
-        return total
+                amplitude = c.alpha if one_sided else c.gamma
+                found, wanted = amplitude * found, amplitude * wanted
+            yield name, found, wanted, weight
 
     def _hide(self, condition: Tensor | None, generator: torch.Generator) -> Tensor | None:
         """Hide the condition of some rows: every entry zero, as the flag in the last says."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -21,28 +22,28 @@ from gendyn.coupling import EntropicCoupling, ExactCoupling
 from gendyn.coupling.cost import Cost
 from gendyn.data import Scaling, Snapshots
 from gendyn.interpolants.condition import ConditionEncoder
-from gendyn.interpolants.coupled_paths import RelaxedCoupling, check_coupling, couple
+from gendyn.interpolants.coupled_paths import CouplingName, RelaxedCoupling, check_coupling, couple
+from gendyn.interpolants.dependent_source import SourceOption
 from gendyn.interpolants.ends import DrawEnds, HeldEnds, ends_from_noise, ends_of_itself, ends_of_pairs
 from gendyn.interpolants.fields import FieldName, InterpolantFields, check_fields, default_fields
-from gendyn.interpolants.interpolant_model import InterpolantModel
 from gendyn.interpolants.interpolant_objective import InterpolantObjective, ScoreWeight
 from gendyn.interpolants.interpolant_process import InterpolantProcess
+from gendyn.interpolants.restoring_model import RestoringModel
 from gendyn.interpolants.schedule import Schedule, get_schedule
 from gendyn.interpolants.time_sampler import get_time_sampler
 from gendyn.nn import EnergyNetwork, VelocityNetwork
-from gendyn.randomness import Seed, as_seed, derive_seed
+from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 
 __all__ = ["StochasticInterpolant"]
 
-CouplingOption = Literal["independent", "ot", "sinkhorn", "paired"]
 
-
-class StochasticInterpolant(InterpolantModel):
+class StochasticInterpolant(RestoringModel):
     r"""Learn velocity and score of an interpolant; sample by its flow or by a diffusion.
 
     With a two-sided schedule the data are populations at two times or more, and each gap between them has an
     interpolant of its own. With a one-sided schedule the data are one population, which is generated from Gaussian
-    noise over times 0 to 1. With ``"mirror"`` they are one population, whose diffusion resamples it.
+    noise over times 0 to 1. With ``"mirror"`` they are one population, whose diffusion resamples it. With a ``source``
+    they are one population too, from whose points the first end is made: paths restore what that took away.
 
     Parameters
     ----------
@@ -77,6 +78,13 @@ class StochasticInterpolant(InterpolantModel):
     cost, match, match_weight
         As for :class:`gendyn.FlowMatching`. Transport between populations that ignores the labels of ``condition``
         gives each label a source of its own, and warns: match them.
+    source, source_noise
+        Of a two-sided schedule and one population: m and s of the first end :math:`x_0 = m(x_1) + s\zeta`, whose noise
+        is fresh at every step, in the units of the data. m is ``"identity"`` or a function of points ``(B, d)`` (which
+        cannot be saved); s is one number, or one for each feature. See
+        :mod:`gendyn.interpolants.dependent_source`.
+    observed
+        Whether the fields see :math:`m(x_1)`, so that paths end in the law of the data given it.
     reuse
         Steps that pairs of noise and data serve, each with fresh times: coupling a batch costs more than a step.
     hidden, activation
@@ -115,7 +123,7 @@ class StochasticInterpolant(InterpolantModel):
         schedule: str | Schedule = "linear",
         gamma: str | tuple[str | float, ...] | None = None,
         *,
-        coupling: CouplingOption | RelaxedCoupling | None = None,
+        coupling: CouplingName | RelaxedCoupling | None = None,
         fields: Sequence[FieldName] | None = None,
         condition: str | None = None,
         unconditional: float = 0.1,
@@ -127,6 +135,9 @@ class StochasticInterpolant(InterpolantModel):
         cost: Cost = "sqeuclidean",
         match: str | None = None,
         match_weight: float | None = None,
+        source: SourceOption | None = None,
+        source_noise: float | Sequence[float] = 0.0,
+        observed: bool = False,
         reuse: int = 1,
         hidden: Sequence[int] = (128, 128, 128),
         activation: str = "silu",
@@ -156,6 +167,9 @@ class StochasticInterpolant(InterpolantModel):
         self.cost = cost
         self.match = match
         self.match_weight = match_weight
+        self.source = source
+        self.source_noise = source_noise
+        self.observed = observed
         self.reuse = reuse
         self.hidden = hidden
         self.activation = activation
@@ -186,7 +200,7 @@ class StochasticInterpolant(InterpolantModel):
         Parameters
         ----------
         data
-            Populations at two times or more; for a one-sided or mirror schedule one population.
+            Populations at two times or more; for a one-sided or mirror schedule, or with a ``source``, one population.
         seed, progress, checkpoint, resume, device
             As for :meth:`gendyn.FlowMatching.fit`.
 
@@ -200,39 +214,86 @@ class StochasticInterpolant(InterpolantModel):
             If the loss stops being finite.
         """
         schedule, names = self._check_hyper_parameters()
-        if schedule.sides == "two-sided":
-            self._check_data(data)
+        single = schedule.sides != "two-sided" or self.source is not None
+        if single:
+            _check_single(data, str(schedule) if self.source is None else "a source that is made from the data")
         else:
-            _check_single(data, schedule)
+            self._check_data(data)
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
         self.encoder_ = None if self.condition is None else ConditionEncoder.fit(self.condition, data)
-        scaling = Scaling.fit(data, self.scale)
+        # Paths start elsewhere than the data are, and both have to be of order one.
+        scaling = Scaling.fit(self._with_source(data, root), self.scale)
         scaled = data.with_samples([scaling.transform(x) for x in data.samples])
         training, held_out = self._split(scaled, root)
-        knots = _knots(data, schedule)
-        later = training.samples[1:] if schedule.sides == "two-sided" else training.samples
+        knots = torch.tensor([0.0, 1.0], dtype=torch.float64, device=data.device) if single else data.times.double()
+        later = training.samples if single else training.samples[1:]
         fields = self._networks(names, schedule, knots, torch.stack([x.mean(0) for x in later]), root)
-        fields = fields.to(device=data.device)
         self.scaling_ = scaling
-        self.fields_ = fields
-        margin = self.time_margin
+        self.fields_ = fields.to(device=data.device)
+        ends = self._ends(training, schedule, root)
+        validation = None if held_out is None else self._ends(held_out, schedule, root)
+        held = ends if self.reuse == 1 else HeldEnds(ends, self.reuse, derive_seed(root, "held"))
+        objective = self._objective(held, validation)
+        process = InterpolantProcess(fields, scaling, knots).to(data.device)
+        return self._train(objective, data, process, root, progress=progress, checkpoint=checkpoint, resume=resume)
+
+    def losses(self, data: Snapshots, *, n: int = 100_000, seed: Seed = 0) -> pd.DataFrame:
+        r"""Return the loss of every learned field on populations, such as some that were not trained on.
+
+        Parameters
+        ----------
+        data
+            Populations as for :meth:`fit`, at the trained times.
+        n
+            Draws of ends, times and noise.
+        seed
+            Of these draws.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``field``; ``loss``, half the mean squared error, as it was trained; and ``objective``, the same
+            without the mean square of the target, :math:`E[\tfrac12 |f|^2 - f\cdot T]`. Its least value is
+            :math:`-\tfrac12 \int E|f|^2 dt`; the difference of two models' is that of their errors.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If the data have other features or times.
+        """
+        self._check_fitted()
+        schedule = self.fields_.schedule
+        if self._joins_populations:
+            self._check_cells(data)
+            if data.times.tolist() != self.times_.tolist():
+                raise ValueError(f"losses need the trained times {self.times_.tolist()}; got {data.times.tolist()}")
+        else:
+            _check_single(data, "this model")
+        root = as_seed(seed)
+        scaled = data.with_samples([self.scaling_.transform(x) for x in data.samples])
+        objective = self._objective(self._ends(scaled, schedule, root), None)
+        found = objective.values(objective.ends, n, torch_generator(root, "losses"))  # type: ignore[arg-type]
+        return pd.DataFrame([(name, *values) for name, values in found.items()], columns=["field", "loss", "objective"])
+
+    def _objective(self, ends: DrawEnds | HeldEnds, validation: DrawEnds | None) -> InterpolantObjective:
+        """Return the regressions of the fields."""
+        names, margin = tuple(self.fields_.networks), self.time_margin
         if margin is None:
             margin = 1e-4 if set(names) & {"velocity", "score"} else 0.0
-        ends = self._ends(training, schedule, root)
-        objective = InterpolantObjective(
-            fields,
-            ends if self.reuse == 1 else HeldEnds(ends, self.reuse, derive_seed(root, "held")),
-            validation=None if held_out is None else self._ends(held_out, schedule, root),
+        return InterpolantObjective(
+            self.fields_,
+            ends,
+            validation=validation,
             times=get_time_sampler(self.times),
             margin=margin,
-            antithetic=self._antithetic(schedule, names),
+            antithetic=self._antithetic(self.fields_.schedule, names),
             score_weight=self.score_weight,
             unconditional=0.0 if self.condition is None else self.unconditional,
             batch_size=self.batch_size,
         )
-        process = InterpolantProcess(fields, scaling, knots).to(data.device)
-        return self._train(objective, data, process, root, progress=progress, checkpoint=checkpoint, resume=resume)
 
     def _check_hyper_parameters(self) -> tuple[Schedule, tuple[FieldName, ...]]:
         """Return schedule and fields, or raise a ValueError for the first hyper-parameter that is out of range."""
@@ -240,7 +301,7 @@ class StochasticInterpolant(InterpolantModel):
         names = default_fields(schedule) if self.fields is None else tuple(self.fields)
         check_fields(names, schedule)
         coupling = self.coupling or "ot"
-        check_coupling(coupling, get_args(CouplingOption), match=self.match, match_weight=self.match_weight)
+        check_coupling(coupling, get_args(CouplingName), match=self.match, match_weight=self.match_weight)
         if schedule.sides != "two-sided" and (coupling == "paired" or not isinstance(coupling, str)):
             raise ValueError(f"coupling {coupling!r} joins two populations; {schedule} has one")
         if schedule.sides != "two-sided" and self.match is not None:
@@ -248,6 +309,7 @@ class StochasticInterpolant(InterpolantModel):
                 f"match={self.match!r} joins two populations; {schedule} has one: give condition= to join noise to "
                 "data within each label"
             )
+        self._check_source(schedule)
         if self.reuse < 1 or (self.reuse > 1 and schedule.sides != "one-sided"):
             raise ValueError(
                 "reuse must be at least 1, and above it for one-sided schedules alone (pairs of populations are drawn "
@@ -283,6 +345,7 @@ class StochasticInterpolant(InterpolantModel):
         self, names: Sequence[str], schedule: Schedule, knots: Tensor, mean_target: Tensor, seed: int
     ) -> InterpolantFields:
         width = 0 if self.encoder_ is None else self.encoder_.width
+        width += mean_target.shape[1] if self.observed else 0
         kind = EnergyNetwork if self.energy else VelocityNetwork
         networks: dict[str, nn.Module] = {
             name: kind(
@@ -301,6 +364,9 @@ class StochasticInterpolant(InterpolantModel):
         """Return what draws coupled ends of scaled populations."""
         conditions = None if self.encoder_ is None else self.encoder_.encode(data)
         coupling = self.coupling or ("ot" if schedule.sides == "two-sided" else "independent")
+        known = None if conditions is None else conditions[0]
+        if self._source is not None:
+            return self._ends_from_data(data, self._source, known)
         if schedule.sides == "two-sided":
             if self.encoder_ is not None and self.match is None and coupling not in ("independent", "paired"):
                 warnings.warn(
@@ -320,7 +386,6 @@ class StochasticInterpolant(InterpolantModel):
                 seed=derive_seed(seed, "coupling"),
             )
             return ends_of_pairs(data, table, conditions)
-        known = None if conditions is None else conditions[0]
         if schedule.sides == "mirror":
             return ends_of_itself(data, known)
         if coupling != "independent" and self.encoder_ is not None and self.encoder_.categories is None:
@@ -360,18 +425,12 @@ class StochasticInterpolant(InterpolantModel):
         self.names_ = None if extra["names"] is None else tuple(extra["names"])
 
 
-def _knots(data: Snapshots, schedule: Schedule) -> Tensor:
-    if schedule.sides == "two-sided":
-        return data.times.to(torch.float64)
-    return torch.tensor([0.0, 1.0], dtype=torch.float64, device=data.times.device)
-
-
-def _check_single(data: Any, schedule: Schedule) -> None:
+def _check_single(data: Any, what: str) -> None:
     if not isinstance(data, Snapshots):
         raise TypeError(
             f"fit needs gendyn.Snapshots; got {type(data).__name__}: read your data with gendyn.read_snapshots first"
         )
     if len(data) != 1:
-        raise ValueError(f"{schedule} takes one population; got {len(data)} times: pick one with snapshots.only([t])")
+        raise ValueError(f"{what} takes one population; got {len(data)} times: pick one with snapshots.only([t])")
     if data.sizes[0] < 2:
         raise ValueError(f"a population of at least 2 points is needed; got {data.sizes[0]}")
