@@ -23,6 +23,7 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
+from gendyn.sde import StableSDEClassifier
 
 try:
     __version__ = version("gendyn")
@@ -42,6 +43,7 @@ __all__ = [
     "RiemannianFlowMatching",
     "SchrodingerBridge",
     "Snapshots",
+    "StableSDEClassifier",
     "StochasticInterpolant",
     "TrajectoryFlowMatching",
     "__version__",

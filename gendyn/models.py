@@ -22,6 +22,7 @@ from gendyn.interpolants import (
     TrajectoryFlowMatching,
 )
 from gendyn.mjp import MarkovJumpModel
+from gendyn.sde import StableSDEClassifier
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -36,6 +37,7 @@ MODELS: dict[str, type[Estimator]] = {
     "RiemannianFlowMatching": RiemannianFlowMatching,
     "OptimalInterpolant": OptimalInterpolant,
     "SchrodingerBridge": SchrodingerBridge,
+    "StableSDEClassifier": StableSDEClassifier,
     "StochasticInterpolant": StochasticInterpolant,
     "TrajectoryFlowMatching": TrajectoryFlowMatching,
 }

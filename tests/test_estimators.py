@@ -53,6 +53,14 @@ def states(n: int = 40, seed: int = 0) -> Paths:
     return Paths(torch.arange(12.0), values, torch.ones(n, 12, 1, dtype=torch.bool))
 
 
+def labelled(n: int = 40, seed: int = 0) -> Paths:
+    """Short series of two classes, with holes."""
+    data = series(n, seed)
+    kinds = torch.arange(n) % 2
+    values = data.values + kinds[:, None, None]
+    return Paths(data.times, values, data.mask, labels=np.array(["low", "high"])[kinds.numpy()])
+
+
 def angles(n: int = 40, seed: int = 0) -> Snapshots:
     data = populations(n, seed)
     return data.with_samples([gendyn.interpolants.Torus().project(x) for x in data.samples])
@@ -194,6 +202,29 @@ CASES = {
         )
         for name, parameters in {"labels": {"noise": 0}, "noise": {}}.items()
     },
+    "StableSDEClassifier": Case(
+        gendyn.StableSDEClassifier,
+        {"epochs": 30, "hidden": 6, "batch_size": 40, "patience": None, "step": 0.25, "n_samples": 2},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
+    "StableSDEClassifier(geometric)": Case(
+        gendyn.StableSDEClassifier,
+        {
+            "kind": "geometric",
+            "parametrisation": "exact",
+            "residual": False,
+            "channels": ("time", "intensity", "delta"),
+            "epochs": 30,
+            "hidden": 6,
+            "batch_size": 40,
+            "patience": 30,
+            "step": None,
+            "degree": None,
+        },
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
     "FlowMatching(watched)": Case(
         gendyn.FlowMatching, {"steps": 30, "hidden": (8,), "validation_fraction": 0.2, "patience": 2}
     ),

@@ -43,16 +43,16 @@ Bank = tuple[int, int, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class RandomConvolutions:
-    """Sixty-four random convolutions with all that was fixed on a real set.
+    """Random convolutions with all that was fixed on a real set.
 
     Attributes
     ----------
     banks
         The convolutions, by dilation and padding.
     shift, width
-        Mean and standard deviation of the 128 features in the real set.
+        Mean and standard deviation of the two features of each convolution in the real set.
     components
-        Leading principal components ``(128, 32)`` of the standardised features.
+        Leading principal components ``(2 K, C)`` of the standardised features, or ``None`` for these themselves.
 
     Examples
     --------
@@ -65,16 +65,27 @@ class RandomConvolutions:
     banks: tuple[Bank, ...]
     shift: Array
     width: Array
-    components: Array
+    components: Array | None
 
     @classmethod
-    def fit(cls, real: Array, *, seed: Seed = 0) -> Self:
+    def fit(cls, real: Array, *, kernels: int = _KERNELS, components: int | None = _COMPONENTS, seed: Seed = 0) -> Self:
         """Draw convolutions and fix biases, scales and components on real paths ``(n, T, d)``, ``T >= 7``.
 
         Weights are standard normal, centred within each channel. Each convolution reads a random number of channels,
         from one to all, evenly on a log scale. Dilations are ``2**u`` with ``u`` uniform up to the longest that fits.
         Every second convolution is padded with zeros, which lets it see the level. Biases are quantiles of what comes
         out of (at most 2,000 paths of) the real set, at levels spread evenly over (0, 1).
+
+        Parameters
+        ----------
+        real
+            Paths ``(n, T, d)``.
+        kernels
+            Number of convolutions ``K``.
+        components
+            Principal components that are kept; ``None`` keeps all ``2 K`` features as they are.
+        seed
+            Of the convolutions.
 
         Raises
         ------
@@ -85,15 +96,15 @@ class RandomConvolutions:
         if length < _TAPS:
             raise ValueError(f"random convolutions have {_TAPS} taps and need as many times; got {length}")
         rng = numpy_generator(derive_seed(as_seed(seed), "convolutions"))
-        weights = rng.normal(size=(_KERNELS, dim, _TAPS))
+        weights = rng.normal(size=(kernels, dim, _TAPS))
         weights -= weights.mean(axis=2, keepdims=True)
-        heard = np.floor(2 ** rng.uniform(0, np.log2(dim + 1), _KERNELS)).astype(int)
-        rank = rng.permuted(np.tile(np.arange(dim), (_KERNELS, 1)), axis=1)
+        heard = np.floor(2 ** rng.uniform(0, np.log2(dim + 1), kernels)).astype(int)
+        rank = rng.permuted(np.tile(np.arange(dim), (kernels, 1)), axis=1)
         weights[rank >= heard[:, None]] = 0.0
-        dilations = np.floor(2 ** rng.uniform(0, np.log2((length - 1) / (_TAPS - 1)), _KERNELS)).astype(int)
-        paddings = np.where(np.arange(_KERNELS) % 2, (_TAPS - 1) // 2 * dilations, 0)
+        dilations = np.floor(2 ** rng.uniform(0, np.log2((length - 1) / (_TAPS - 1)), kernels)).astype(int)
+        paddings = np.where(np.arange(kernels) % 2, (_TAPS - 1) // 2 * dilations, 0)
         # Multiples of the golden ratio fill (0, 1) evenly, however many of them fall to one dilation.
-        levels = (np.arange(1, _KERNELS + 1) * (np.sqrt(5) - 1) / 2) % 1
+        levels = (np.arange(1, kernels + 1) * (np.sqrt(5) - 1) / 2) % 1
         shown = real[rng.permutation(len(real))[:_QUANTILE_PATHS]]
         banks: list[Bank] = []
         for dilation, padding in sorted(set(zip(dilations.tolist(), paddings.tolist(), strict=True))):
@@ -105,12 +116,15 @@ class RandomConvolutions:
         raw = _pooled(real, tuple(banks))
         shift, width = raw.mean(axis=0), raw.std(axis=0)
         width[~(width > 1e-12 * np.abs(shift).max())] = 1.0
-        components = np.linalg.eigh(np.cov(((raw - shift) / width).T))[1][:, ::-1][:, :_COMPONENTS]
-        return cls(tuple(banks), shift, width, np.ascontiguousarray(components))
+        if components is None:
+            return cls(tuple(banks), shift, width, None)
+        leading = np.linalg.eigh(np.cov(((raw - shift) / width).T))[1][:, ::-1][:, :components]
+        return cls(tuple(banks), shift, width, np.ascontiguousarray(leading))
 
     def features(self, paths: Array) -> Array:
-        """Return the features ``(n, 32)`` of paths ``(n, T, d)``."""
-        return np.asarray((_pooled(paths, self.banks) - self.shift) / self.width @ self.components)
+        """Return the features ``(n, C)`` of paths ``(n, T, d)``."""
+        standard = (_pooled(paths, self.banks) - self.shift) / self.width
+        return np.asarray(standard if self.components is None else standard @ self.components)
 
 
 def rc_fid(
@@ -178,8 +192,8 @@ def _convolved(paths: Array, bank: Tensor, dilation: int, padding: int) -> Tenso
 
 
 def _pooled(paths: Array, banks: tuple[Bank, ...]) -> Array:
-    """Return shares of positives and maxima ``(n, 128)``, in blocks of paths."""
-    width = max(1, _BLOCK // (_KERNELS * paths.shape[1]))
+    """Return shares of positives and maxima ``(n, 2 K)``, in blocks of paths."""
+    width = max(1, _BLOCK // (max(len(bank) for _, _, bank, _ in banks) * paths.shape[1]))
     blocks = []
     for start in range(0, len(paths), width):
         parts = []

@@ -1,17 +1,30 @@
 """Neural stochastic differential equations for irregular time series."""
 
+from gendyn.sde.classifier import StableSDEClassifier
+from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.noise_level import NOISE_LEVELS, NoiseLevel
+from gendyn.sde.ridge import Ridge
+from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_scaling import SeriesScaling
 from gendyn.sde.stable_design import KINDS, StableDesign, stable_design
 from gendyn.sde.stable_field import StabilityBounds, StableField
 from gendyn.sde.stable_process import StableProcess
+from gendyn.sde.step_times import step_times
 
 __all__ = [
     "KINDS",
     "NOISE_LEVELS",
+    "ControlChannels",
     "NoiseLevel",
+    "Ridge",
+    "Series",
+    "SeriesScaling",
     "StabilityBounds",
     "StableDesign",
     "StableField",
     "StableProcess",
+    "StableSDEClassifier",
+    "read_series",
     "stable_design",
+    "step_times",
 ]

@@ -79,7 +79,9 @@ class StableProcess:
         # Steps first, so that what a step needs lies together.
         self._clock = self.times.to(controls)
         wide = self._clock[:, None, None] if times.ndim == 1 else self._clock.T[:, :, None]
-        self._offsets, self._levels = field.table(self._mixing, wide, controls.transpose(0, 1))
+        offsets, levels = field.table(self._mixing, wide, controls.transpose(0, 1))
+        # Cut once: a graph through M cuts of one tensor would fill M tensors of its size with zeros.
+        self._offsets, self._levels = offsets.unbind(0), levels.unbind(0)
         self._index()
 
     def _index(self) -> None:
@@ -100,10 +102,10 @@ class StableProcess:
         part = copy(self)
         part.controls = self.controls[start:stop]
         part.n_rows = len(part.controls)
-        part._offsets = self._offsets[:, start:stop]
+        part._offsets = tuple(offset[start:stop] for offset in self._offsets)
         if self.times.ndim == 2:
             part.times, part._clock = self.times[start:stop], self._clock[start:stop]
-            part._levels = self._levels[:, start:stop]
+            part._levels = tuple(level[start:stop] for level in self._levels)
             part._index()
         return part
 
