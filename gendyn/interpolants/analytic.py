@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from sklearn.mixture import GaussianMixture as FittedMixture
 from torch import Tensor
 
 from gendyn.data.checks import as_tensor
 from gendyn.interpolants.schedule import Coefficients, Schedule, get_schedule
-from gendyn.randomness import Seed, torch_generator
+from gendyn.randomness import Seed, as_seed, torch_generator
 
 __all__ = ["ExactFields", "GaussianMixture", "GaussianMixtureInterpolant"]
 
@@ -91,6 +92,29 @@ class GaussianMixture:
         c = torch.as_tensor(covariance, dtype=torch.float64)
         return cls([1.0], torch.as_tensor(mean, dtype=torch.float64)[None], c[None])
 
+    @classmethod
+    def fit(cls, x: Tensor, components: int = 1, *, seed: Seed = 0) -> GaussianMixture:
+        """Return the mixture that is fitted to points ``(n, d)`` by expectation and maximisation.
+
+        A density for :meth:`gendyn.FlowMatching.log_prob` where that of the first population is not known.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many points as components.
+
+        Examples
+        --------
+        >>> x = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+        >>> two = GaussianMixture.fit(torch.cat([x - 5, x + 5]), 2)
+        >>> [round(v) for v in sorted(two.means[:, 0].tolist())]
+        [-5, 5]
+        """
+        if not 1 <= components <= len(x):
+            raise ValueError(f"components must lie between 1 and the {len(x)} points; got {components}")
+        found = FittedMixture(components, random_state=as_seed(seed) % 2**32).fit(x.detach().double().cpu().numpy())
+        return cls(found.weights_, found.means_, found.covariances_)
+
     @property
     def dim(self) -> int:
         """Dimension ``d``."""
@@ -98,9 +122,9 @@ class GaussianMixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-density ``(B,)`` at ``x (B, d)``."""
-        factor = torch.linalg.cholesky(self.covariances)
-        parts = _log_gaussian(x.double()[:, None], self.means, factor)
-        return torch.logsumexp(parts + self.weights.log(), dim=1)
+        weights, means, covariances = (v.to(x.device) for v in (self.weights, self.means, self.covariances))
+        parts = _log_gaussian(x.double()[:, None], means, torch.linalg.cholesky(covariances))
+        return torch.logsumexp(parts + weights.log(), dim=1)
 
     def sample(self, n: int, *, seed: Seed = 0) -> Tensor:
         """Draw ``(n, d)`` points.

@@ -14,16 +14,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gendyn.interpolants.analytic import GaussianMixture
 from gendyn.interpolants.population_model import PopulationModel
 from gendyn.randomness import Seed, as_seed
 from gendyn.sampling import Process, flow_log_prob, log_density_change
+from gendyn.sampling.flow_density import Divergence
 
 __all__ = ["Base", "DivergenceOption", "FlowModel", "chosen_divergence", "density_of"]
 
-Base = Callable[[Tensor], Tensor] | torch.distributions.Distribution
-"""Log-density ``(B, d) -> (B,)``, or a distribution of torch over points or over every feature alone."""
+Base = Callable[[Tensor], Tensor] | torch.distributions.Distribution | GaussianMixture
+"""Log-density ``(B, d) -> (B,)``, a mixture, or a distribution of torch over points or over every feature alone."""
 
-DivergenceOption = Literal["auto", "exact", "hutchinson"]
+DivergenceOption = Literal["auto", "exact", "hutchinson", "hutchinson-gaussian"]
 
 _EXACT_DIVERGENCE = 16
 """Features up to which a divergence is exact by default."""
@@ -55,11 +57,11 @@ class FlowModel(PopulationModel):
         x
             Points ``(B, d)`` in the units of the data.
         base
-            Log-density ``(B, d) -> (B,)`` of the first population, or a distribution of torch; not needed of a
-            one-sided schedule, which starts from noise.
+            Log-density ``(B, d) -> (B,)`` of the first population, a distribution of torch, or a mixture, such as
+            ``GaussianMixture.fit(cells, 8)``; not needed of a one-sided schedule, which starts from noise.
         divergence, probes, seed
-            ``"exact"``: one backward pass a feature; ``"hutchinson"``: unbiased, with random probes; ``"auto"``: exact
-            up to 16 features.
+            ``"exact"``: one backward pass a feature; ``"hutchinson"``: unbiased, with random signs as probes, or
+            ``"hutchinson-gaussian"`` ones; ``"auto"``: exact up to 16 features.
         solver, step, gradient
             As for :func:`gendyn.sampling.flow_log_prob`.
         **conditions
@@ -155,13 +157,13 @@ class FlowModel(PopulationModel):
     def _base_density(self, base: Base | None) -> Callable[[Tensor], Tensor]:
         if base is None:
             raise ValueError(
-                "the log-density of the first population is needed: give base= a function (B, d) -> (B,), or a "
-                "distribution of torch"
+                "the log-density of the first population is needed: give base= a function (B, d) -> (B,), a "
+                "distribution of torch, or GaussianMixture.fit(cells, components) where it is not known"
             )
         return density_of(base)
 
 
-def chosen_divergence(divergence: DivergenceOption, dim: int) -> Literal["exact", "hutchinson"]:
+def chosen_divergence(divergence: DivergenceOption, dim: int) -> Divergence:
     """Return how a divergence is taken in ``dim`` dimensions.
 
     Raises
@@ -184,13 +186,16 @@ def chosen_divergence(divergence: DivergenceOption, dim: int) -> Literal["exact"
 
 
 def density_of(base: Base) -> Callable[[Tensor], Tensor]:
-    """Return the log-density ``(B, d) -> (B,)`` of a distribution; a function is returned as it is.
+    """Return the log-density ``(B, d) -> (B,)`` of a distribution or mixture; a function is returned as it is.
 
     Examples
     --------
     >>> density_of(torch.distributions.Normal(torch.zeros(2), 1.0))(torch.zeros(3, 2)).shape
     torch.Size([3])
     """
+    if isinstance(base, GaussianMixture):
+        mixture = base
+        return lambda x: mixture.log_prob(x).to(x)
     if not isinstance(base, torch.distributions.Distribution):
         return base
     distribution = base

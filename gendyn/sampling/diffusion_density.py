@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, as_tensor
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling.flow_density import Divergence, Times, WithDensity, rademacher
+from gendyn.sampling.flow_density import Divergence, Times, WithDensity, probe_vectors
 from gendyn.sampling.process import Calculus, NoiseType, Process, check_process, noise_dim, refuse_jumps
 from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import Solver
@@ -91,8 +91,6 @@ def diffusion_log_prob(
     """
     if paths != int(paths) or paths < 1:
         raise ValueError(f"paths must be a whole number of at least 1; got {paths}")
-    if divergence not in ("exact", "hutchinson"):
-        raise ValueError(f"divergence must be 'exact' or 'hutchinson'; got {divergence!r}")
     x = as_tensor(x, "x")
     if x.ndim != 2 or not x.is_floating_point():
         raise ValueError(f"x must hold real points (B, d); got shape {tuple(x.shape)} of {x.dtype}")
@@ -111,7 +109,7 @@ def diffusion_log_prob(
         raise ValueError(f"{type(process).__name__} names no time_step of its own; give step=")
     root = as_seed(seed)
     start = x.repeat_interleave(int(paths), dim=0)
-    vectors = rademacher(start, int(probes), derive_seed(root, "probes")) if divergence == "hutchinson" else None
+    vectors = probe_vectors(divergence, start, probes, derive_seed(root, "probes"))
     state = torch.cat([start, start.new_zeros(len(start), 1)], dim=1)
     with torch.no_grad():
         run = sample(

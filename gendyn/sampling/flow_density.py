@@ -12,7 +12,7 @@ for any random :math:`v` with :math:`E[v v^\top] = I` (Hutchinson 1989).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,9 +27,9 @@ from gendyn.sampling.sample import sample
 from gendyn.sampling.solvers import DormandPrince, Solver
 from gendyn.sampling.tiles import Tiles
 
-__all__ = ["Divergence", "WithDensity", "flow_log_prob", "log_density_change", "rademacher"]
+__all__ = ["Divergence", "WithDensity", "flow_log_prob", "log_density_change", "probe_vectors"]
 
-Divergence = Literal["exact", "hutchinson"]
+Divergence = Literal["exact", "hutchinson", "hutchinson-gaussian"]
 Times = Tensor | Sequence[float] | NDArray[np.floating[Any]]
 
 
@@ -60,9 +60,11 @@ def log_density_change(
         ``(T,)``, rising or falling; the integral runs from the first to the last. Steps end on every time.
     divergence
         ``"exact"``: d vector-Jacobian products in every evaluation. ``"hutchinson"``: unbiased, one product for each
-        probe; its standard deviation falls as the square root of their number.
+        probe, a vector of random signs; its standard deviation falls as the square root of their number. With the
+        symmetric part S of the Jacobian the variance of one is :math:`2(\lVert S\rVert_F^2 - \sum_i S_{ii}^2)`.
+        ``"hutchinson-gaussian"``: Gaussian vectors, whose variance :math:`2\lVert S\rVert_F^2` is never smaller.
     probes
-        Number of Rademacher vectors :math:`v` for each point, fixed along its trajectory (Grathwohl et al. 2019).
+        Number of vectors :math:`v` for each point, fixed along its trajectory (Grathwohl et al. 2019).
     seed
         Seed or generator of the probes.
     solver, step
@@ -92,10 +94,6 @@ def log_density_change(
     >>> [round(v, 4) for v in delta.tolist()]
     [3.0, 3.0]
     """
-    if divergence not in ("exact", "hutchinson"):
-        raise ValueError(f"divergence must be 'exact' or 'hutchinson'; got {divergence!r}")
-    if probes != int(probes) or probes < 1:
-        raise ValueError(f"probes must be a whole number of at least 1; got {probes}")
     x = as_tensor(x, "x")
     if x.ndim != 2 or not x.is_floating_point():
         raise ValueError(f"x must hold real points (B, d); got shape {tuple(x.shape)} of {x.dtype}")
@@ -116,7 +114,7 @@ def log_density_change(
                 f"solver {solver if isinstance(solver, str) else solver.name!r} needs a step: give step=, or "
                 f"solver='dopri5'; {type(process).__name__} names no time_step of its own"
             )
-    vectors = rademacher(x, int(probes), seed) if divergence == "hutchinson" else None
+    vectors = probe_vectors(divergence, x, probes, seed)
     state = torch.cat([x, x.new_zeros(len(x), 1)], dim=1)
     moved = sample(
         WithDensity(process, vectors), state, grid, solver=solver, step=step, gradient=gradient, save="final"
@@ -230,8 +228,20 @@ class WithDensity:
         return total / len(self.probes)
 
 
-def rademacher(x: Tensor, probes: int, seed: Seed) -> Tensor:
-    """Return signs ``(probes, B, d)``; those of a row do not depend on how many rows there are."""
+def probe_vectors(divergence: Divergence, x: Tensor, probes: int, seed: Seed) -> Tensor | None:
+    """Return the probes ``(probes, B, d)`` of a divergence; those of a row do not depend on how many rows there are.
+
+    Raises
+    ------
+    ValueError
+        If there is no such divergence, or the number of probes is not one.
+    """
+    if divergence not in get_args(Divergence):
+        raise ValueError(f"divergence must be one of {get_args(Divergence)}; got {divergence!r}")
+    if probes != int(probes) or probes < 1:
+        raise ValueError(f"probes must be a whole number of at least 1; got {probes}")
+    if divergence == "exact":
+        return None
     key = derive_seed(as_seed(seed), "hutchinson")
-    normals = Tiles(key, "probes", len(x), x.shape[1], 0, x.detach()).draw((0,), probes)
-    return torch.where(normals < 0, -1.0, 1.0).to(x)
+    normals = Tiles(key, "probes", len(x), x.shape[1], 0, x.detach()).draw((0,), int(probes))
+    return (normals if divergence == "hutchinson-gaussian" else torch.where(normals < 0, -1.0, 1.0)).to(x)

@@ -18,12 +18,9 @@ which is the ratio of those transitions exactly, and of the diffusions as the st
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gendyn.data import Paths
@@ -39,9 +36,6 @@ __all__ = [
     "resample",
     "transition_log_prob",
 ]
-
-Divergence = Literal["exact", "hutchinson"]
-Times = Tensor | Sequence[float] | NDArray[np.floating[Any]]
 
 _SINGULAR = 1e-12
 """An eigenvalue, or a pivot, of the noise covariance below this part of its scale is rounding error."""

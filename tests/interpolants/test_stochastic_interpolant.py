@@ -167,6 +167,8 @@ def test_noise_repairs_an_error_of_the_drift(epsilon: float, divergence: float) 
         v = grown**2 * v + 2 * epsilon * math.expm1(2 * slope * h) / (2 * slope)
     kl = 0.5 * (1 / v + (2 - m) ** 2 / v - 1 + math.log(v))
     assert kl == pytest.approx(divergence, abs=3e-6)
+    if epsilon > 0:
+        assert kl <= 0.3**2 / (4 * epsilon)
 
 
 def test_guidance_of_zero_is_the_condition_itself() -> None:

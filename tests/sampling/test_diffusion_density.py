@@ -64,7 +64,7 @@ def test_minus_the_bound_is_above_the_entropy() -> None:
     ("change", "words"),
     [
         ({"paths": 0}, "paths must be a whole number of at least 1"),
-        ({"divergence": "rough"}, "divergence must be 'exact' or 'hutchinson'"),
+        ({"divergence": "rough"}, "divergence must be one of .*'hutchinson'"),
         ({"times": [1.0, 0.0]}, "at least two rising times"),
         ({"x": torch.zeros(2)}, r"must hold real points \(B, d\)"),
         ({"step": None}, "names no time_step of its own; give step="),
