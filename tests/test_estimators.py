@@ -177,6 +177,11 @@ CASES = {
         for name, parameters in {
             "brownian": {"sigma": 1.0},
             "vortex": {"reference": gendyn.systems.Vortex(volatility=0.8)},
+            "growing": {
+                "reference": gendyn.references.LocalBrownian(0.2),
+                "relaxation": (1.0, float("inf")),
+                "growth_rate": [[0.1] * 40, [0.2] * 40],
+            },
         }.items()
     },
     **{

@@ -257,4 +257,14 @@ class BridgeEstimator(PopulationEstimator):
             self._adopt(lifted.adopt(tensors), data)
             return
         potentials = [(tensors[f"f.{k}"], tensors[f"g.{k}"]) for k in range(len(data) - 1)]
-        self._adopt(MultiMarginalBridge(reference, data, potentials, weights=weights, substeps=self.substeps), data)
+        gains = [tensors[f"gain.{k}"] for k in range(len(data) - 1)] if "gain.0" in tensors else None
+        bridge = MultiMarginalBridge(
+            reference,
+            data,
+            potentials,
+            weights=weights,
+            substeps=self.substeps,
+            log_gains=gains,
+            kl=None if gains is None else tensors["kl"],
+        )
+        self._adopt(bridge, data)

@@ -50,8 +50,11 @@ class GluedPaths(ABC):
         """The reference, as a process of whole states ``(n, D)``."""
 
     @abstractmethod
-    def _sources(self, k: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw ``n`` states of the ``k``-th population: whole states ``(n, D)`` and their rows ``(n,)``."""
+    def _sources(self, k: int, n: int, generator: torch.Generator, share: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Draw ``n`` states of the ``k``-th population: whole states ``(n, D)`` and their rows ``(n,)``.
+
+        Where cells multiply, they are drawn as often as they have descendants after this share of the interval.
+        """
 
     @abstractmethod
     def _advance(
@@ -133,10 +136,7 @@ class GluedPaths(ABC):
         if n < 1:
             raise ValueError(f"n must be at least 1; got {n}")
         grid = self._grid(times)
-        generator = _generator(seed)
-        k = self._interval(grid[0])
-        states, rows = self._sources(k, n, generator)
-        return self._run(states, rows, k, float(self.times[k]), grid, generator)
+        return self._start_and_run(grid, n, seed)[0]
 
     def continue_from(self, x: Tensor, times: Sequence[float] | Tensor, seed: Seed = 0) -> Tensor:
         r"""Draw paths of the bridge from whole states at ``times[0]``, wherever they are: ``(n, T, D)``, float64.
@@ -162,7 +162,7 @@ class GluedPaths(ABC):
         whole = self.process_reference.dim
         if states.ndim != 2 or states.shape[1] != whole:
             raise ValueError(f"states must have shape (n, {whole}); got {tuple(states.shape)}")
-        return self._run(states, None, self._interval(grid[0]), grid[0], grid, _generator(seed))
+        return self._run(states, None, self._interval(grid[0]), grid[0], grid, _generator(seed))[0]
 
     def forecast(
         self,
@@ -259,6 +259,15 @@ class GluedPaths(ABC):
         """Return the last observed time that is not after ``t``; the end of the last interval is a start as well."""
         return int(torch.searchsorted(self.times, torch.tensor(t, dtype=torch.float64), right=True)) - 1
 
+    def _start_and_run(self, grid: Sequence[float], n: int, seed: Seed) -> tuple[Tensor, list[Tensor | None]]:
+        """Draw paths from the population before the first time, where cells stand for as many as they have become."""
+        generator = _generator(seed)
+        k = self._interval(grid[0])
+        start = float(self.times[k])
+        share = 0.0 if grid[0] == start else (grid[0] - start) / (float(self.times[k + 1]) - start)
+        states, rows = self._sources(k, n, generator, share)
+        return self._run(states, rows, k, start, grid, generator)
+
     @torch.no_grad()
     def _run(
         self,
@@ -268,17 +277,25 @@ class GluedPaths(ABC):
         now: float,
         grid: Sequence[float],
         generator: torch.Generator,
-    ) -> Tensor:
-        """Draw paths from states at time ``now`` in interval ``k``, rows of its sources where those are given."""
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Draw paths from states at time ``now`` in interval ``k``, rows of its sources where those are given.
+
+        Returns
+        -------
+        tuple
+            Paths ``(n, T, D)``, and the rows of every observed time from ``k`` on that they went through.
+        """
         parts = [states[None]] if grid[0] == now else []
+        visited = [rows]
         while now < grid[-1]:
             end = float(self.times[k + 1])
             inside = [t for t in grid if now < t < end]
             elapsed = torch.tensor([t - now for t in (*inside, end)], dtype=torch.float64)
             path, rows = self._advance(states, rows, k, now, elapsed, generator)
             parts.append(path if end in grid else path[:-1])
+            visited.append(rows)
             states, now, k = path[-1], end, k + 1
-        return torch.cat(parts).transpose(0, 1)
+        return torch.cat(parts).transpose(0, 1), visited
 
 
 def normalised_weights(data: Snapshots) -> tuple[Tensor, ...]:

@@ -232,7 +232,7 @@ class LiftedBridge(GluedPaths):
         nearest = [torch.cdist(points[rows], seen).argmin(1) for rows in blocks(len(points), len(own))]
         return self.reference.state(points, own[torch.cat(nearest)][:, self.reference.hidden])
 
-    def _sources(self, k: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _sources(self, k: int, n: int, generator: torch.Generator, share: float = 0.0) -> tuple[Tensor, Tensor]:
         rows = stratified(self.weights[k], n, generator)
         normals = torch.randn(n, len(self.reference.hidden), generator=generator, dtype=torch.float64)
         hidden = self.smoothed[k].sample(rows, normals.to(rows.device))

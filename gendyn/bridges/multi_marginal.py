@@ -17,6 +17,9 @@ drift
 
 .. math:: f + g g^\top \nabla_x \log h, \qquad h(t, x) = \sum_j b_j\, e^{g_j}\, p(t, x \to t_{k+1}, y_j) .
 
+Where cells multiply and die (:mod:`gendyn.bridges.growth`), a path carries a weight: over an interval it gains what the
+coupling says its cell leaves, at a constant rate. The population at a time is the paths under their weights.
+
 All this is exact for Brownian and linear references, and as good as the linear-noise approximation for others.
 """
 
@@ -25,19 +28,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.glued_paths import SAME_TIME, GluedPaths, blocks, normalised_weights, stratified
+from gendyn.bridges.growth import Growth, growing_coupling
 from gendyn.bridges.transition import TransitionLaw, transition_law
 from gendyn.coupling import Plan, PlanChain, StaticBridge, bridge_kl, bridge_plan, static_bridge
 from gendyn.data import Snapshots
+from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import Process
 
 __all__ = ["MultiMarginalBridge", "interval_log_densities"]
+
+_CANDIDATES = 1000
+"""Points of the bridge, at least, among which those near given points are looked for."""
 
 
 class MultiMarginalBridge(GluedPaths):
@@ -55,6 +63,11 @@ class MultiMarginalBridge(GluedPaths):
         Normalised weights, float64, to take in place of those of the data.
     substeps
         Runge-Kutta steps of a reference that is not linear, an interval.
+    log_gains
+        ``K`` tensors ``(n_k,)``: logarithms of what the cells of each population leave at the next time, where cells
+        multiply.
+    kl
+        ``(K,)``, where cells multiply; elsewhere it follows from the potentials.
 
     Attributes
     ----------
@@ -62,6 +75,8 @@ class MultiMarginalBridge(GluedPaths):
         The observed times ``(K + 1,)``.
     samples, weights : tuple of Tensor
         The populations ``(n_k, d)`` and their weights ``(n_k,)``, float64.
+    log_gains : tuple of Tensor or None
+        As given.
 
     Examples
     --------
@@ -80,6 +95,8 @@ class MultiMarginalBridge(GluedPaths):
         *,
         weights: Sequence[Tensor] | None = None,
         substeps: int = 16,
+        log_gains: Sequence[Tensor] | None = None,
+        kl: Tensor | None = None,
     ) -> None:
         self.reference = reference
         self.times = data.times
@@ -87,6 +104,8 @@ class MultiMarginalBridge(GluedPaths):
         self.weights = normalised_weights(data) if weights is None else tuple(weights)
         self.potentials = tuple(potentials)
         self.substeps = substeps
+        self.log_gains = None if log_gains is None else tuple(log_gains)
+        self._kl = kl
 
     @classmethod
     @torch.no_grad()
@@ -98,6 +117,7 @@ class MultiMarginalBridge(GluedPaths):
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
         substeps: int = 16,
+        growth: Growth | None = None,
         done: Sequence[StaticBridge] = (),
         after: Callable[[list[StaticBridge]], None] = lambda solved: None,
     ) -> tuple[Self, list[StaticBridge]]:
@@ -109,6 +129,8 @@ class MultiMarginalBridge(GluedPaths):
             As for the class.
         tolerance, max_iterations
             Passed to :func:`~gendyn.coupling.static_bridge`.
+        growth
+            How cells multiply, where they do.
         done
             The first intervals, where an earlier run got to them.
         after
@@ -126,18 +148,22 @@ class MultiMarginalBridge(GluedPaths):
             if k < len(done):
                 continue
             low, high = data.times[k : k + 2].tolist()
-            solved.append(
-                static_bridge(
-                    log_density,
-                    bridge.weights[k],
-                    bridge.weights[k + 1],
-                    tolerance=tolerance,
-                    max_iterations=max_iterations,
-                    name=f"the coupling between times {low:g} and {high:g}",
-                )
-            )
+            options: dict[str, Any] = {
+                "tolerance": tolerance,
+                "max_iterations": max_iterations,
+                "name": f"the coupling between times {low:g} and {high:g}",
+            }
+            a, b = bridge.weights[k : k + 2]
+            if growth is None:
+                solved.append(static_bridge(log_density, a, b, **options))
+            else:
+                grown = growth.rates[k] * (high - low)
+                solved.append(growing_coupling(log_density, a, b, grown, growth, **options))
             after(solved)
         bridge.potentials = tuple(result.potentials for result in solved)
+        if growth is not None:
+            bridge.log_gains = tuple(result.log_gain for result in solved if result.log_gain is not None)
+            bridge._kl = torch.tensor([result.kl for result in solved], dtype=torch.float64)
         return bridge, solved
 
     @cached_property
@@ -145,8 +171,10 @@ class MultiMarginalBridge(GluedPaths):
         r"""The divergence of each interval, :math:`\mathrm{KL}(\pi_k \Vert a_k \otimes p)`, ``(K,)``, in nats.
 
         Their sum is :math:`\mathrm{KL}(P \Vert Q)` for the reference started in the first population; compare it among
-        references through the same data only.
+        references through the same data only. Where cells multiply, the weights are those the coupling has found.
         """
+        if self._kl is not None:
+            return self._kl
         return torch.tensor(
             [bridge_kl(self.potentials[k], *pair) for k, pair in enumerate(pairwise(self.weights))],
             dtype=torch.float64,
@@ -154,10 +182,84 @@ class MultiMarginalBridge(GluedPaths):
 
     @cached_property
     @torch.no_grad()
-    def chain(self) -> PlanChain:
-        """The couplings of all intervals, as one Markov law of index tuples."""
+    def plans(self) -> tuple[Plan, ...]:
+        """The couplings of all intervals, each of mass 1."""
         densities = interval_log_densities(self.reference, self.samples, self.times, self.substeps)
-        return PlanChain([self._plan(k, log_density) for k, log_density in enumerate(densities)])
+        return tuple(self._plan(k, log_density) for k, log_density in enumerate(densities))
+
+    @property
+    def chain(self) -> PlanChain:
+        """The couplings of all intervals, as one Markov law of index tuples.
+
+        Raises
+        ------
+        ValueError
+            If cells multiply, so that a population has other weights as an end than as a start.
+        """
+        if self.log_gains is not None:
+            raise ValueError(
+                "where cells multiply, couplings do not share the weights between them and are no chain; take plans"
+            )
+        return PlanChain(self.plans)
+
+    def sample_weighted(self, times: Sequence[float] | Tensor, n: int, seed: Seed = 0) -> tuple[Tensor, Tensor]:
+        """Draw ``n`` paths at increasing times, and the logarithms of the weights they have gained since the first.
+
+        Returns
+        -------
+        tuple of Tensor
+            Paths ``(n, T, d)`` and logarithms of weights ``(n, T)``, float64; zeros where cells do not multiply.
+
+        Raises
+        ------
+        ValueError
+            If times do not increase strictly or leave the observed range, or ``n`` is not positive.
+        """
+        grid = self._grid(times)
+        paths, visited = self._start_and_run(grid, n, seed)
+        return paths, self._gained(grid, visited)
+
+    def continue_weighted(self, x: Tensor, times: Sequence[float] | Tensor, seed: Seed = 0) -> tuple[Tensor, Tensor]:
+        """Draw paths from states at ``times[0]``, and the logarithms of the weights they gain from there.
+
+        In its first interval a path multiplies as the nearest cell of the population does, or, between observed times,
+        as the cell from which the nearest of a thousand paths of the bridge has come.
+
+        Returns
+        -------
+        tuple of Tensor
+            As of :meth:`sample_weighted`.
+
+        Raises
+        ------
+        ValueError
+            If times do not increase strictly or leave the observed range.
+        """
+        grid = self._grid(times)
+        states = x.detach().to(self.samples[0])
+        k = self._interval(grid[0])
+        if k < len(self.samples) - 1 and grid[0] > float(self.times[k]):
+            own, rows = self._start_and_run(grid[:1], max(_CANDIDATES, len(states)), as_seed(seed))
+            near, sources = own[:, 0], rows[0]
+        else:
+            near, sources = self.samples[k], None
+        nearest = torch.cat([torch.cdist(states[part], near).argmin(1) for part in blocks(len(states), len(near))])
+        first = nearest if sources is None else sources[nearest]
+        paths, visited = self._run(states, None, k, grid[0], grid, torch_generator(seed, "bridge"))
+        return paths, self._gained(grid, [first, *visited[1:]])
+
+    def _gained(self, grid: Sequence[float], visited: Sequence[Tensor | None]) -> Tensor:
+        """Return the logarithms of what paths through rows of the observed times gain since the first time."""
+        n = next(len(rows) for rows in visited if rows is not None)
+        gained = torch.zeros(n, len(grid), dtype=torch.float64, device=self.samples[0].device)
+        first = self._interval(grid[0])
+        for k, rows in enumerate(visited, start=first):
+            if self.log_gains is None or rows is None or k >= len(self.log_gains):
+                break
+            start, end = self.times[k : k + 2].tolist()
+            shares = (torch.tensor(grid, dtype=torch.float64) - max(start, grid[0])).clamp(0, end - max(start, grid[0]))
+            gained += self.log_gains[k][rows, None] * (shares / (end - start)).to(gained)
+        return gained
 
     def _plan(self, k: int, log_density: Tensor) -> Plan:
         return bridge_plan(log_density, self.potentials[k], self.weights[k], self.weights[k + 1])
@@ -179,19 +281,26 @@ class MultiMarginalBridge(GluedPaths):
         return self.reference
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the potentials, as a file holds them."""
-        pairs = {f"f.{k}": f for k, (f, _) in enumerate(self.potentials)}
-        return pairs | {f"g.{k}": g for k, (_, g) in enumerate(self.potentials)}
+        """Return the potentials, as a file holds them, and how cells multiply."""
+        found: dict[str, Tensor] = {}
+        for k, (f, g) in enumerate(self.potentials):
+            found |= {f"f.{k}": f, f"g.{k}": g}
+        if self.log_gains is not None:
+            found |= {f"gain.{k}": gain for k, gain in enumerate(self.log_gains)} | {"kl": self.kl}
+        return found
 
-    def _sources(self, k: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        rows = stratified(self.weights[k], n, generator)
+    def _sources(self, k: int, n: int, generator: torch.Generator, share: float = 0.0) -> tuple[Tensor, Tensor]:
+        weights = self.weights[k]
+        if share and self.log_gains is not None:
+            weights = torch.softmax(weights.log() + share * self.log_gains[k], 0)
+        rows = stratified(weights, n, generator)
         return self.samples[k][rows], rows
 
     def _advance(
         self, states: Tensor, rows: Tensor | None, k: int, now: float, elapsed: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         uniform = torch.rand(len(states), generator=generator, dtype=torch.float64).to(states.device)
-        columns = None if rows is None else self.chain.plans[k].given_rows(rows, generator)
+        columns = None if rows is None else self.plans[k].given_rows(rows, generator)
         normals = torch.randn(len(elapsed), *states.shape, generator=generator, dtype=torch.float64).to(states.device)
         drawn, found = [], []
         for block in blocks(len(states), len(elapsed) * self.dim**2):
@@ -239,10 +348,13 @@ def interval_log_densities(
         See :func:`~gendyn.bridges.transition.transition_law`.
     """
     gaps = times.diff()
+    # A process that changes between intervals moves them one by one.
+    changes = hasattr(reference, "piece")
     laws: dict[int, TransitionLaw] = {}
     for k in range(len(gaps)):
         if k not in laws:
-            alike = [j for j in range(k, len(gaps)) if abs(float(gaps[j] - gaps[k])) <= SAME_TIME * float(gaps[k])]
+            later = range(k, k + 1 if changes else len(gaps))
+            alike = [j for j in later if abs(float(gaps[j] - gaps[k])) <= SAME_TIME * float(gaps[k])]
             starts = torch.cat([times[j].expand(len(samples[j]), 1) for j in alike]).to(samples[0])
             sources = torch.cat([samples[j] for j in alike])
             law = transition_law(reference, sources, starts, gaps[k : k + 1], substeps=substeps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gendyn.bridges.bridge_estimator import BridgeEstimator
+from gendyn.bridges.growth import Growth, GrowthRate
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.references.fixed import (
@@ -22,9 +24,11 @@ from gendyn.bridges.references.fixed import (
     pushforward_sigma,
 )
 from gendyn.bridges.references.lifted import LiftedReference
+from gendyn.bridges.references.local_brownian import LocalBrownian
 from gendyn.bridges.references.restore import restore_any
 from gendyn.coupling import StaticBridge
-from gendyn.data import Snapshots
+from gendyn.coupling.entropic import Relaxation, check_relaxation
+from gendyn.data import Paths, Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling import Process
 from gendyn.training import Checkpoint
@@ -58,6 +62,14 @@ class SchrodingerBridge(BridgeEstimator):
     backward_sweeps
         Of a reference with hidden coordinates, how often what later populations say about them is carried back; 0: only
         the past counts. One is close to the solution, more come closer.
+    growth_rate
+        How fast cells multiply, births minus deaths per unit of time: a function ``r(t, x) -> (n,)``, with which a
+        model cannot be saved, or one array ``(n_k,)`` a time. By default nothing is expected.
+    relaxation
+        Price in nats of a coupling that misses weights, of both sides or the pair of earlier and later population. A
+        finite first price lets cells multiply otherwise than expected; a finite second one lets later cells be missed.
+    growth_iterations
+        How many couplings are solved an interval, each expecting the growth that the one before found.
     substeps
         Runge-Kutta steps an interval, of a reference that is not linear.
     tolerance
@@ -76,12 +88,14 @@ class SchrodingerBridge(BridgeEstimator):
     kl_ : float
         Divergence of the bridge from the reference, in nats; compare it among references through the same data.
     history_ : pandas.DataFrame
-        One row a coupling: ``step``, ``loss`` (its divergence), ``iterations``, ``marginal_error``. There is one
-        coupling an interval; with hidden coordinates one an interval and sweep, in the order of the sweeps.
+        One row a coupling: ``step``, ``loss`` (its divergence), ``iterations``, ``marginal_error``, and where cells
+        multiply the ``mass`` that a population of mass 1 becomes. There is one coupling an interval; with hidden
+        coordinates one an interval and sweep, in the order of the sweeps.
 
     References
     ----------
     Leonard. A survey of the Schroedinger problem and some of its connections with optimal transport. 2014.
+    Schiebinger et al. Optimal-transport analysis of single-cell gene expression. Cell, 2019.
     Shen, Berlinghieri, Broderick. Multi-marginal Schroedinger bridges with iterative reference refinement. 2025.
 
     Examples
@@ -102,6 +116,9 @@ class SchrodingerBridge(BridgeEstimator):
         sigma: float | Sequence[float] | None = None,
         volatility: Volatility = "constant",
         backward_sweeps: int = 1,
+        growth_rate: GrowthRate | None = None,
+        relaxation: Relaxation = math.inf,
+        growth_iterations: int = 1,
         substeps: int = 16,
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
@@ -110,9 +127,55 @@ class SchrodingerBridge(BridgeEstimator):
         self.sigma = sigma
         self.volatility = volatility
         self.backward_sweeps = backward_sweeps
+        self.growth_rate = growth_rate
+        self.relaxation = relaxation
+        self.growth_iterations = growth_iterations
         self.substeps = substeps
         self.tolerance = tolerance
         self.max_iterations = max_iterations
+
+    @classmethod
+    def waddington(
+        cls,
+        regularisation: float = 0.05,
+        *,
+        relaxation: tuple[float, float] = (1.0, 50.0),
+        growth_rate: GrowthRate | None = None,
+        growth_iterations: int = 3,
+        **options: Any,
+    ) -> Self:
+        r"""Return the model whose couplings are the transport maps of Waddington-OT, made a process.
+
+        The reference is :class:`gendyn.references.LocalBrownian`, and the features of the data should be the leading
+        principal components. Where the expected growth of cells differs, couplings expect it of their reference as
+        well as of their weights, and follow it closer than those maps, by the power :math:`1 + \varepsilon/\lambda_0`;
+        :func:`gendyn.coupling.waddington_plan` is the map itself.
+
+        Parameters
+        ----------
+        regularisation
+            :math:`\varepsilon`, in medians of the squared distance.
+        relaxation
+            :math:`(\lambda_0, \lambda_1)`, in the same unit.
+        growth_rate, growth_iterations
+            As for the class.
+        **options
+            Other hyper-parameters of the class.
+
+        Examples
+        --------
+        >>> SchrodingerBridge.waddington().relaxation
+        (20.0, 1000.0)
+        """
+        reference = LocalBrownian(regularisation)
+        first, second = check_relaxation(relaxation)
+        return cls(
+            reference,
+            relaxation=(first / regularisation, second / regularisation),
+            growth_rate=growth_rate,
+            growth_iterations=growth_iterations,
+            **options,
+        )
 
     def fit(
         self,
@@ -161,6 +224,7 @@ class SchrodingerBridge(BridgeEstimator):
         if sigma is None and isinstance(self.reference, str):
             sigma = pushforward_sigma(data, derive_seed(root, "sigma"))
         reference = make_reference(self.reference, data, sigma, self.volatility)
+        growth = Growth.of(data, self.growth_rate, self.relaxation, self.growth_iterations)
         store = None if checkpoint is None else Checkpoint(checkpoint, self._identity(data, root))
         done = _read(store) if store is not None and resume and store.exists() else []
 
@@ -173,7 +237,7 @@ class SchrodingerBridge(BridgeEstimator):
                 if store is not None:
                     _write(store, solved)
 
-            bridge, solved = self._solve(reference, data, done, after)
+            bridge, solved = self._solve(reference, data, growth, done, after)
         self.seed_ = root
         self.history_ = pd.DataFrame(
             {
@@ -181,6 +245,7 @@ class SchrodingerBridge(BridgeEstimator):
                 "loss": [result.kl for result in solved],
                 "iterations": [float(result.iterations) for result in solved],
                 "marginal_error": [result.marginal_error for result in solved],
+                **({} if growth is None else {"mass": [result.mass for result in solved]}),
             }
         )
         self.sigma_ = sigma
@@ -191,6 +256,7 @@ class SchrodingerBridge(BridgeEstimator):
         self,
         reference: Process | LiftedReference,
         data: Snapshots,
+        growth: Growth | None,
         done: Sequence[StaticBridge],
         after: Callable[[list[StaticBridge]], None],
     ) -> tuple[MultiMarginalBridge | LiftedBridge, list[StaticBridge]]:
@@ -203,16 +269,136 @@ class SchrodingerBridge(BridgeEstimator):
             "after": after,
         }
         if isinstance(reference, LiftedReference):
+            if growth is not None:
+                raise ValueError(
+                    "cells multiply only where all coordinates are observed; leave out growth_rate and relaxation, or "
+                    "take a reference without hidden coordinates"
+                )
             return LiftedBridge.solve(reference, data, backward_sweeps=self.backward_sweeps, **options)
-        return MultiMarginalBridge.solve(reference, data, **options)
+        return MultiMarginalBridge.solve(reference, data, growth=growth, **options)
+
+    @property
+    def grows(self) -> bool:
+        """Whether cells multiply and die."""
+        return self.growth_rate is not None or not all(map(math.isinf, check_relaxation(self.relaxation)))
+
+    def sample_weighted(
+        self,
+        x0: Tensor | Snapshots | None = None,
+        times: Tensor | Sequence[float] | None = None,
+        *,
+        n: int | None = None,
+        seed: Seed = 0,
+    ) -> tuple[Paths, Tensor]:
+        r"""Draw paths with the logarithm of the weight each cell has gained.
+
+        The population at a time is the paths' values there under the weights, which are one at the start. Between two
+        observed times a path gains weight at a constant rate, that of the cell it left; points that are not cells of
+        the data multiply as the nearest do.
+
+        Parameters
+        ----------
+        x0, times, n, seed
+            As for :meth:`sample`; times lie between the observed ones.
+
+        Returns
+        -------
+        paths, log_weights
+            Paths with values ``(n, T, d)`` and logarithms of weights ``(n, T)``.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If cells of the model do not multiply, times are out of range or fall, or points have the wrong shape.
+        """
+        bridge = self._growing_bridge()
+        root = as_seed(seed)
+        points, start, grid = self._start(x0, times)
+        self._check_range([start, *grid.tolist()], extrapolate=False)
+        asked = grid.tolist()
+        if x0 is None:
+            count = bridge.size_before(asked[0]) if n is None else n
+            values, logs = bridge.sample_weighted(asked, count, derive_seed(root, "bridge"))
+        else:
+            points = points if n is None else self._resample(points, n, root)
+            if start > asked[0]:
+                raise ValueError(f"paths of a bridge run forward; got time {asked[0]:g} from a start at {start:g}")
+            run = asked if start == asked[0] else [start, *asked]
+            values, logs = bridge.continue_weighted(points, run, derive_seed(root, "bridge"))
+            values, logs = values[:, -len(asked) :], logs[:, -len(asked) :]
+        kind = self.initial_.dtype
+        return Paths(asked, values.to(kind), names=self.names_, info={"seed": root, "solver": "exact"}), logs.to(kind)
+
+    def growth(self, data: Snapshots) -> list[Tensor]:
+        """Return how fast cells multiply in the interval after the time of each population.
+
+        Parameters
+        ----------
+        data
+            Populations from the first observed time to before the last.
+
+        Returns
+        -------
+        list of Tensor
+            One ``(n_k,)`` a time, per unit of time; of points that are not cells of the data, that of the nearest.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If cells of the model do not multiply, cells have other features, or a time is out of range.
+        """
+        bridge = self._growing_bridge()
+        self._check_cells(data)
+        last = float(self.times_[-1])
+        if float(data.times[-1]) >= last:
+            raise ValueError(f"growth is known up to the last observed time, {last:g}, and not from then on")
+        rates = []
+        for t, x in zip(data.times.tolist(), data.samples, strict=True):
+            end = float(self.times_[self.times_ > t][0])
+            _, logs = bridge.continue_weighted(x, [t, end])
+            rates.append((logs[:, -1] / (end - t)).to(x.dtype))
+        return rates
+
+    def _growing_bridge(self) -> MultiMarginalBridge:
+        self._check_fitted()
+        if not isinstance(self.bridge_, MultiMarginalBridge) or self.bridge_.log_gains is None:
+            raise ValueError("cells of this model do not multiply: fit it with growth_rate or a finite relaxation")
+        return self.bridge_
+
+    def _push(self, data: Snapshots, k: int, max_cells: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """Return predicted cells with the weights they have gained."""
+        if not self.grows:
+            return super()._push(data, k, max_cells, seed)
+        time = [float(data.times[k])]
+        if k == 0:
+            # The population at a time is drawn as often as cells have descendants.
+            return self.sample(n=max_cells, times=time, seed=seed).values[:, -1], None
+        paths, logs = self.sample_weighted(data.only([float(data.times[k - 1])]), time, seed=seed)
+        before = logs.new_ones(len(paths)) if data.weights is None else data.weights[k - 1]
+        return paths.values[:, -1], before * torch.softmax(logs[:, -1], 0)
 
     def _check_hyper_parameters(self) -> None:
         super()._check_hyper_parameters()
         if self.backward_sweeps < 0:
             raise ValueError(f"backward_sweeps must not be negative; got {self.backward_sweeps}")
+        check_relaxation(self.relaxation)
+        if self.growth_iterations < 1:
+            raise ValueError(f"growth_iterations must be at least 1; got {self.growth_iterations}")
 
     def _plain_params(self) -> dict[str, Any]:
-        return self.get_params() | {"reference": describe_reference(self.reference)}
+        plain = self.get_params() | {"reference": describe_reference(self.reference)}
+        if callable(self.growth_rate):
+            raise TypeError(
+                "a model file holds no code, and so no function as growth_rate; give the rates themselves, one array a "
+                "time"
+            )
+        if self.growth_rate is not None:
+            plain["growth_rate"] = [torch.as_tensor(rates, dtype=torch.float64).tolist() for rates in self.growth_rate]
+        return plain
 
     @classmethod
     def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
@@ -231,13 +417,23 @@ def _write(store: Checkpoint, solved: list[StaticBridge]) -> None:
     tensors: dict[str, Tensor] = {}
     for k, result in enumerate(solved):
         tensors |= {f"f.{k}": result.potentials[0], f"g.{k}": result.potentials[1]}
-    figures = [[result.kl, result.marginal_error, result.iterations, result.converged] for result in solved]
+        if result.log_gain is not None:
+            tensors[f"gain.{k}"] = result.log_gain
+    figures = [[one.kl, one.marginal_error, one.iterations, one.converged, one.mass] for one in solved]
     store.write(tensors, {"step": len(solved), "figures": figures})
 
 
 def _read(store: Checkpoint) -> list[StaticBridge]:
     tensors, state = store.read()
     return [
-        StaticBridge((tensors[f"f.{k}"], tensors[f"g.{k}"]), float(kl), float(error), int(iterations), bool(converged))
-        for k, (kl, error, iterations, converged) in enumerate(state["figures"])
+        StaticBridge(
+            (tensors[f"f.{k}"], tensors[f"g.{k}"]),
+            float(kl),
+            float(error),
+            int(iterations),
+            bool(converged),
+            float(mass),
+            tensors.get(f"gain.{k}"),
+        )
+        for k, (kl, error, iterations, converged, mass) in enumerate(state["figures"])
     ]

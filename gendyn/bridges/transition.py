@@ -243,7 +243,8 @@ def transition_law(
     ----------
     reference
         A process in the Ito sense. One whose ``linear`` is a :class:`~gendyn.sampling.LinearProcess`, or that has
-        ``rate``, ``offset`` and ``noise_covariance`` itself, is treated exactly. Of all others the rows of a batch must
+        ``rate``, ``offset`` and ``noise_covariance`` itself, is treated exactly; ``piece(t)`` of one that has it is
+        the process from then on. Of all others the rows of a batch must
         not influence each other; a method ``jacobian(t, x) -> (n, d, d)`` is used where there is one.
     x
         Sources ``(n, d)``, float64.
@@ -259,6 +260,9 @@ def transition_law(
     ValueError
         If the reference explodes, or moves too fast for the substeps.
     """
+    piece: Callable[[float], Process] | None = getattr(reference, "piece", None)
+    if piece is not None:
+        reference = piece(float(torch.as_tensor(start).reshape(-1)[0]))
     gaps = torch.diff(elapsed.to(torch.float64), prepend=torch.zeros(1, dtype=torch.float64))
     linear = linear_part(reference)
     if linear is not None:

@@ -6,6 +6,7 @@ from gendyn.bridges.references.family import LearnableReference, ReferenceFamily
 from gendyn.bridges.references.fixed import DriftReference
 from gendyn.bridges.references.hill_mlp import HillMLP
 from gendyn.bridges.references.linear import Brownian, Linear, Spring
+from gendyn.bridges.references.local_brownian import LocalBrownian
 from gendyn.bridges.references.lotka_volterra import LotkaVolterra
 from gendyn.bridges.references.matern import Matern
 from gendyn.bridges.references.networks import MLP, GradientField, LinearPlusMLP, Network
@@ -27,6 +28,7 @@ __all__ = [
     "LearnableReference",
     "Linear",
     "LinearPlusMLP",
+    "LocalBrownian",
     "LotkaVolterra",
     "Matern",
     "Network",

@@ -34,9 +34,9 @@ Drift = Callable[[Tensor, Tensor], Tensor]
 
 
 class Liftable(Protocol):
-    """A reference with hidden coordinates."""
+    """A reference that follows from the populations, or has hidden coordinates."""
 
-    def lift(self, data: Snapshots) -> LiftedReference:
+    def lift(self, data: Snapshots) -> Process | LiftedReference:
         """Return it as a bridge through these populations takes it."""
         ...
 

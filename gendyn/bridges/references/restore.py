@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from gendyn.bridges.references.fixed import ReferenceLike, restore_reference
+from gendyn.bridges.references.local_brownian import LocalBrownian
 from gendyn.bridges.references.matern import Matern
 from gendyn.bridges.references.partly_observed import PartlyObserved
 from gendyn.sampling import Process
@@ -14,7 +15,7 @@ __all__ = ["restore_any"]
 
 
 def restore_any(described: Any) -> ReferenceLike:
-    """Undo :func:`~gendyn.bridges.references.fixed.describe_reference`, for references with hidden coordinates as well.
+    """Undo :func:`~gendyn.bridges.references.fixed.describe_reference`, for those that follow from populations as well.
 
     Examples
     --------
@@ -23,6 +24,8 @@ def restore_any(described: Any) -> ReferenceLike:
     """
     if isinstance(described, Mapping) and "matern" in described:
         return Matern(**described["matern"])
+    if isinstance(described, Mapping) and "local_brownian" in described:
+        return LocalBrownian(**described["local_brownian"])
     if isinstance(described, Mapping) and "partly_observed" in described:
         parts = dict(described["partly_observed"])
         return PartlyObserved(cast(Process, restore_reference(parts.pop("process"))), **parts)
