@@ -244,22 +244,10 @@ class ActionMatching(GrowingModel):
         return CoupledPaths(data, couple(data, self.coupling, seed=derive_seed(seed, "coupling"), **options))  # type: ignore[arg-type]
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"potential.{name}": value for name, value in self.process_.potential.state_dict().items()}
-        tensors |= {
-            "times": self.times_,
-            "shift": self.process_.shift,
-            "scale": self.process_.scale,
-            "initial": self.initial_,
-        }
-        return tensors, {"names": self.names_}
+        return self._stored(potential=self.process_.potential)
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         scaling = Scaling(tensors["shift"], tensors["scale"])
-        potential = self._potential(len(scaling.shift), 0).to(dtype=tensors["initial"].dtype)
-        prefix = "potential."
-        potential.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        potential.eval().requires_grad_(False)
-        self.process_ = PotentialFlow(potential, scaling, tensors["times"], self.sigma)
-        self.times_ = tensors["times"]
-        self.initial_ = tensors["initial"]
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])
+        potential = self._potential(len(scaling.shift), 0).to(tensors["initial"])
+        process = PotentialFlow(potential, scaling, tensors["times"], self.sigma)
+        self._take_back(process, tensors, extra, potential=potential)

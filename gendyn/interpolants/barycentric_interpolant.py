@@ -316,28 +316,12 @@ class BarycentricInterpolant(PopulationModel):
         return CoupledPaths(data, couple(data, self.coupling, seed=derive_seed(seed, "coupling"), **options))  # type: ignore[arg-type]
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"network.{name}": value for name, value in self.process_.network.state_dict().items()}
-        tensors |= {
-            "times": self.times_,
-            "shift": self.process_.shift,
-            "scale": self.process_.scale,
-            "initial": self.initial_,
-            "tuples": self.tuples_,
-            "means": self.means_,
-            "covariances": self.covariances_,
-        }
-        return tensors, {"names": self.names_}
+        tensors, extra = self._stored(network=self.process_.network)
+        return tensors | {"tuples": self.tuples_, "means": self.means_, "covariances": self.covariances_}, extra
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        scaling = Scaling(tensors["shift"], tensors["scale"])
-        times = tensors["times"]
+        scaling, times = Scaling(tensors["shift"], tensors["scale"]), tensors["times"]
         network = BarycentricNetwork(len(times), len(scaling.shift), tuple(self.hidden), self.activation)
-        network.to(dtype=tensors["initial"].dtype)
-        prefix = "network."
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        network.eval().requires_grad_(False)
-        self.process_ = BarycentricFlow(network, scaling, CornerPath(times), times).to(times.device)
-        self.times_ = times
-        self.initial_ = tensors["initial"]
+        process = BarycentricFlow(network.to(tensors["initial"]), scaling, CornerPath(times), times).to(times.device)
+        self._take_back(process, tensors, extra, network=network)
         self.tuples_, self.means_, self.covariances_ = (tensors[k] for k in ("tuples", "means", "covariances"))
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])

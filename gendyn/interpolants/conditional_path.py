@@ -272,6 +272,20 @@ class ShrinkingPath(ConditionalPath):
         super().__init__()
         self.sigma = sigma
 
+    @staticmethod
+    def check_source(x: Tensor) -> None:
+        """Raise a ValueError for points that are far from standard Gaussian noise, by their first two moments."""
+        mean = float(x.mean(0).abs().max())
+        centred = (x - x.mean(0)).double()
+        covariance = centred.T @ centred / len(x)
+        off = float((covariance - torch.eye(x.shape[1], dtype=covariance.dtype, device=x.device)).abs().max())
+        if mean > 0.2 or off > 0.3:
+            raise ValueError(
+                "a shrinking path starts from standard Gaussian noise; the scaled first population has a mean of up to "
+                f"{mean:.2g} and a covariance up to {off:.2g} from the unit matrix: use path='linear' (the preset "
+                "'icfm'), or, if it is standard Gaussian in its own units, scale='none'"
+            )
+
     def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return particle and velocity; see :class:`ConditionalPath`."""
         t, end, shrink = s.to(points.dtype)[:, None], points[:, -1], 1 - self.sigma

@@ -27,7 +27,7 @@ from torch import Tensor
 from gendyn.coupling.cost import Cost
 from gendyn.data import Scaling, Snapshots
 from gendyn.interpolants.bent_path import BentPath
-from gendyn.interpolants.conditional_path import ConditionalPath, PathName, make_path
+from gendyn.interpolants.conditional_path import ConditionalPath, PathName, ShrinkingPath, make_path
 from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
 from gendyn.interpolants.data_metric import get_metric
 from gendyn.interpolants.flow_model import FlowModel
@@ -244,7 +244,7 @@ class FlowMatching(FlowModel, GrowingModel):
         scaled = data.with_samples([scaling.transform(x) for x in data.samples])
         training, held_out = self._split(scaled, root)
         if self._path_name == "shrinking":
-            _check_standard_gaussian(scaled.samples[0])
+            ShrinkingPath.check_source(scaled.samples[0])
         masses = self._masses(data)
         coupled = self._coupled(training, masses, root)
         watched = None if held_out is None else self._coupled(held_out, masses, root)
@@ -424,40 +424,9 @@ class FlowMatching(FlowModel, GrowingModel):
         return CoupledPaths(own, couple(own, "paired"))
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        networks = {"network": self.process_.network}
-        if isinstance(self.process_, GrowingVelocityField):
-            networks["rate"] = self.process_.rate
-        tensors = {f"{part}.{name}": value for part, n in networks.items() for name, value in n.state_dict().items()}
-        tensors |= {
-            "times": self.times_,
-            "shift": self.process_.shift,
-            "scale": self.process_.scale,
-            "initial": self.initial_,
-        }
-        return tensors, {"names": self.names_}
+        return self._stored(**dict(self.process_.named_children()))
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        scaling = Scaling(tensors["shift"], tensors["scale"])
-        process = self._process(scaling, tensors["times"], 0)
-        for part, network in process.named_children():
-            prefix = f"{part}."
-            network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        process.eval().requires_grad_(False)
-        self.process_ = process
-        self.times_ = tensors["times"]
-        self.initial_ = tensors["initial"]
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])
-
-
-def _check_standard_gaussian(x: Tensor) -> None:
-    """Refuse a source that is far from standard Gaussian noise, by its first two moments."""
-    mean = float(x.mean(0).abs().max())
-    centred = (x - x.mean(0)).double()
-    covariance = centred.T @ centred / len(x)
-    off = float((covariance - torch.eye(x.shape[1], dtype=covariance.dtype, device=x.device)).abs().max())
-    if mean > 0.2 or off > 0.3:
-        raise ValueError(
-            "a shrinking path starts from standard Gaussian noise; the scaled first population has a mean of up to "
-            f"{mean:.2g} and a covariance up to {off:.2g} from the unit matrix: use path='linear' (the preset 'icfm'), "
-            "or, if it is standard Gaussian in its own units, scale='none'"
-        )
+        process = self._process(Scaling(tensors["shift"], tensors["scale"]), tensors["times"], 0)
+        process.to(tensors["initial"].device)
+        self._take_back(process, tensors, extra, **dict(process.named_children()))

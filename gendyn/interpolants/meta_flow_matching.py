@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from gendyn.data import Cohort, Paths, Scaling, Snapshots
 from gendyn.evaluation import wasserstein_value
-from gendyn.interpolants.condition import ConditionEncoder, MemberConditions
+from gendyn.interpolants.member_encoder import MemberEncoder
 from gendyn.interpolants.meta_field import MetaField, MetaProcess
 from gendyn.interpolants.meta_objective import MetaObjective, PairedClouds
+from gendyn.interpolants.population_model import check_training
 from gendyn.nn import CloudStatistics, FourierCloud, GraphEncoder, KernelEncoder, PopulationEncoder
+from gendyn.population_estimator import draw_starts
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
-from gendyn.training import Estimator, fingerprint
+from gendyn.training import Estimator, fingerprint, load_module, module_tensors
 
 __all__ = ["MetaFlowMatching"]
 
@@ -174,20 +176,15 @@ class MetaFlowMatching(Estimator):
         sources = {name: scaling.transform(member.samples[0]) for name, member in members.items()}
         targets = {name: scaling.transform(member.samples[1]) for name, member in members.items()}
         self.names_ = next(iter(members.values())).names
-        self.members_ = tuple(members)
-        self.conditions_ = None if data.conditions is None else MemberConditions.fit(data.conditions)
-        self.cells_ = None
-        if self.covariates is not None:
-            starts = Snapshots(range(len(members)), list(sources.values()), obs=[_obs(m) for m in members.values()])
-            self.cells_ = ConditionEncoder.fit(self.covariates, starts)
+        self._members = MemberEncoder.fit(data, self.covariates, numbered=self.encoder == "one-hot")
         deviations = torch.stack([x.var(0, correction=0) for x in sources.values()])
         self.spread_ = float(deviations.mean().sqrt()) or 1.0
         field = self._network(pooled.shape[1], root).to(pooled)
         watching = self._watching(root)
-        conditions = {name: self._condition(name, data) for name in members}
+        conditions = {name: self._members.of(name, data) for name in members}
 
         def clouds(names: Sequence[str]) -> PairedClouds:
-            seen = [c for c in (self._covariates(members[n]) for n in names) if c is not None]
+            seen = [c for c in (self._members.covariates(members[n]) for n in names) if c is not None]
             known = [c for c in (conditions[n] for n in names) if c is not None]
             return PairedClouds.of(
                 [sources[n] for n in names],
@@ -209,7 +206,7 @@ class MetaFlowMatching(Estimator):
         self.scaling_, self.times_, self.field_, self.seed_ = scaling, times, field, root
         first = next(iter(members))
         self.initial_ = members[first].samples[0][:_KEPT_CELLS].clone()
-        seen = self._covariates(members[first])
+        seen = self._members.covariates(members[first])
         self.initial_covariates_ = None if seen is None else seen[:_KEPT_CELLS].clone()
         self.initial_condition_ = conditions[first]
         identity = fingerprint(
@@ -243,7 +240,7 @@ class MetaFlowMatching(Estimator):
         """
         self._check_fitted()
         cells, covariates = self._cells(population)
-        encoded = self._encoded(condition, member)
+        encoded = self._members(condition, member)
         return self._process(cells, covariates, encoded)
 
     def sample(
@@ -289,7 +286,7 @@ class MetaFlowMatching(Estimator):
         if x0 is None:
             points, process = self.initial_, self.process_
             if condition is not None or member is not None:
-                process = self._process(points, self.initial_covariates_, self._encoded(condition, member))
+                process = self._process(points, self.initial_covariates_, self._members(condition, member))
         else:
             points, process = self._cells(x0)[0], self.process(x0, condition=condition, member=member)
         grid = self.times_ if times is None else torch.as_tensor(times, dtype=torch.float64).reshape(-1)
@@ -297,11 +294,7 @@ class MetaFlowMatching(Estimator):
         if len(grid) < 2 or float(grid[0]) != low or float(grid[-1]) > high * (1 + 1e-9):
             raise ValueError(f"times must begin at {low:g} and end by {high:g}; got {grid.tolist()}")
         if n is not None:
-            if n < 1:
-                raise ValueError(f"n must be at least 1; got {n}")
-            generator = torch_generator(seed, "start")
-            rounds = [torch.randperm(len(points), generator=generator) for _ in range(-(-n // len(points)))]
-            points = points[torch.cat(rounds)[:n].to(points.device)]
+            points = points[draw_starts(len(points), n, seed).to(points.device)]
         return sample(process, points, grid, solver=solver, step=step, progress=progress, names=self.names_, **options)
 
     def predict(self, data: Cohort) -> Cohort:
@@ -349,15 +342,10 @@ class MetaFlowMatching(Estimator):
             )
         if self.covariates is not None and self.encoder not in ("gcn", "deepsets"):
             raise ValueError(f"encoder {self.encoder!r} sees no covariates; use gcn or deepsets")
-        for name in ("steps", "batch_size", "populations", "embedded"):
+        for name in ("populations", "embedded"):
             if int(getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive; got {self.lr}")
-        if not 0 <= self.validation_fraction <= 0.5:
-            raise ValueError(f"validation_fraction must lie in [0, 0.5]; got {self.validation_fraction}")
-        if self.patience is not None and self.validation_fraction == 0:
-            raise ValueError("patience needs validation_fraction above 0: some populations must watch")
+        check_training(self)
 
     def _check_cohort(self, data: Any) -> Tensor:
         """Return the two times of all members, or say what is wrong."""
@@ -388,7 +376,7 @@ class MetaFlowMatching(Estimator):
     def _network(self, dim: int, seed: int) -> MetaField:
         """Return the untrained field with its encoder."""
         key = derive_seed(seed, "encoder")
-        width = 0 if self.cells_ is None else self.cells_.width
+        width = self._members.cell_width
         made: dict[str, Any] = {
             "kernel": lambda: KernelEncoder(dim, self.spread_),
             "gcn": lambda: GraphEncoder(dim, self.neighbours, covariate_dim=width, normalise=self.normalise, seed=key),
@@ -397,12 +385,10 @@ class MetaFlowMatching(Estimator):
             "rff": lambda: FourierCloud(dim, self.spread_, seed=key),
         }
         encoder: PopulationEncoder | None = made[self.encoder]() if self.encoder in made else None
-        conditions = 0 if self.conditions_ is None else self.conditions_.width
-        conditions += len(self.members_) if self.encoder == "one-hot" else 0
         return MetaField(
             dim,
             encoder,
-            conditions,
+            self._members.width,
             hidden=tuple(self.hidden),
             activation=self.activation,
             frequency=0.4 / self.spread_,
@@ -413,50 +399,25 @@ class MetaFlowMatching(Estimator):
         """Return the members that only watch."""
         if self.validation_fraction == 0:
             return []
-        count = max(1, round(self.validation_fraction * len(self.members_)))
-        if count >= len(self.members_):
+        count = max(1, round(self.validation_fraction * len(self._members.names)))
+        if count >= len(self._members.names):
             raise ValueError(f"validation_fraction={self.validation_fraction} leaves no population for training")
-        order = torch.randperm(len(self.members_), generator=torch_generator(seed, "split")).tolist()
-        return [self.members_[k] for k in order[:count]]
-
-    def _condition(self, name: str, data: Cohort) -> Tensor | None:
-        known = data.conditions
-        return self._encoded(None if known is None else known[name], name)
-
-    def _encoded(self, condition: Any, member: str | None) -> Tensor | None:
-        """Return condition and number of a population as the field takes them."""
-        parts = []
-        if self.conditions_ is not None:
-            if condition is None:
-                raise ValueError("this model was fitted with conditions; give condition=")
-            parts.append(self.conditions_(condition))
-        elif condition is not None:
-            raise ValueError("this model was fitted without conditions; leave condition out")
-        if self.encoder == "one-hot":
-            count = len(self.members_)
-            unknown = torch.full((count,), 1.0 / count)
-            one = torch.zeros(count)
-            if member in self.members_:
-                one[self.members_.index(member)] = 1.0
-            parts.append(one if member in self.members_ else unknown)
-        return torch.cat(parts) if parts else None
+        order = torch.randperm(len(self._members.names), generator=torch_generator(seed, "split")).tolist()
+        return [self._members.names[k] for k in order[:count]]
 
     def _cells(self, population: Snapshots | Tensor) -> tuple[Tensor, Tensor | None]:
         """Return start cells in the units of the data, and their encoded covariates."""
         if isinstance(population, Snapshots):
-            cells, covariates = population.samples[0], self._covariates(population)
+            cells, covariates = population.samples[0], self._members.covariates(population)
         else:
             cells, covariates = torch.as_tensor(population), None
-            if self.cells_ is not None:
+            if self._members.cells is not None:
                 raise ValueError(
-                    f"covariate {self.cells_.column!r} of the start cells is needed: give Snapshots with obs"
+                    f"covariate {self._members.cells.column!r} of the start cells is needed: give Snapshots with obs"
                 )
         if cells.ndim != 2 or cells.shape[1] != self.field_.dim:
             raise ValueError(f"start cells must have shape (n, {self.field_.dim}); got {tuple(cells.shape)}")
         return cells.to(self.scaling_.shift), covariates
-
-    def _covariates(self, member: Snapshots) -> Tensor | None:
-        return None if self.cells_ is None else self.cells_.encode(member)[0].to(member.samples[0])
 
     def _process(self, cells: Tensor, covariates: Tensor | None, condition: Tensor | None) -> MetaProcess:
         context = None
@@ -471,44 +432,24 @@ class MetaFlowMatching(Estimator):
         return self._process(self.initial_, self.initial_covariates_, self.initial_condition_)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"field.{name}": value for name, value in self.field_.state_dict().items()}
+        tensors = module_tensors(self.field_, "field.")
         tensors |= {"times": self.times_, "shift": self.scaling_.shift, "scale": self.scaling_.scale}
         tensors |= {"initial": self.initial_}
         if self.initial_covariates_ is not None:
             tensors["initial_covariates"] = self.initial_covariates_
         if self.initial_condition_ is not None:
             tensors["initial_condition"] = self.initial_condition_
-        conditions = None if self.conditions_ is None else [c.to_dict() for c in self.conditions_.columns]
-        cells = None if self.cells_ is None else self.cells_.to_dict()
-        extra = {
-            "names": self.names_,
-            "members": list(self.members_),
-            "spread": self.spread_,
-            "conditions": conditions,
-            "cells": cells,
-        }
-        return tensors, extra
+        return tensors, {"names": self.names_, "spread": self.spread_, "told": self._members.to_dict()}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        conditions, cells = extra["conditions"], extra["cells"]
         self.names_ = None if extra["names"] is None else tuple(extra["names"])
-        self.members_, self.spread_ = tuple(extra["members"]), float(extra["spread"])
-        self.conditions_ = (
-            None if conditions is None else MemberConditions([ConditionEncoder.from_dict(c) for c in conditions])
-        )
-        self.cells_ = None if cells is None else ConditionEncoder.from_dict(cells)
+        self.spread_ = float(extra["spread"])
+        self._members = MemberEncoder.from_dict(extra["told"])
         self.scaling_ = Scaling(tensors["shift"], tensors["scale"])
         self.times_, self.initial_ = tensors["times"], tensors["initial"]
         self.initial_covariates_ = tensors.get("initial_covariates")
         self.initial_condition_ = tensors.get("initial_condition")
         field: nn.Module = self._network(self.initial_.shape[1], 0).to(self.initial_)
-        prefix = "field."
-        field.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        load_module(field, tensors, "field.")
         self.field_ = field.eval().requires_grad_(False)  # type: ignore[assignment]
         self.process_ = self._first_process()
-
-
-def _obs(member: Snapshots) -> Any:
-    if member.obs is None:
-        raise ValueError("covariates are columns of the members' obs; a member has none")
-    return member.obs[0]

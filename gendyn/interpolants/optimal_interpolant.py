@@ -239,26 +239,13 @@ class OptimalInterpolant(InterpolantModel):
         return BentPath(knots, 0.0, network.to(scaled.dtype))
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"fields.{name}": value for name, value in self.fields_.state_dict().items()}
-        tensors |= {
-            "times": self.times_,
-            "shift": self.process_.shift,
-            "scale": self.process_.scale,
-            "initial": self.initial_,
-            "amplitude": self.amplitude_,
-        }
-        return tensors, {"names": self.names_, "action": self.action_}
+        tensors, extra = self._stored(fields=self.fields_)
+        return tensors | {"amplitude": self.amplitude_}, extra | {"action": self.action_}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         self.encoder_ = None
         self.scaling_ = Scaling(tensors["shift"], tensors["scale"])
-        fields = self._fields(tensors["times"], tensors["fields.mean_target"], 0)
-        prefix = "fields."
-        fields.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        self.fields_ = fields.to(tensors["shift"].device).eval().requires_grad_(False)
-        self.times_ = tensors["times"]
-        self.process_ = InterpolantProcess(self.fields_, self.scaling_, self.times_)
-        self.initial_ = tensors["initial"]
-        self.amplitude_ = tensors["amplitude"]
-        self.action_ = extra["action"]
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])
+        self.fields_ = self._fields(tensors["times"], tensors["fields.mean_target"], 0).to(tensors["shift"].device)
+        process = InterpolantProcess(self.fields_, self.scaling_, tensors["times"])
+        self._take_back(process, tensors, extra, fields=self.fields_)
+        self.amplitude_, self.action_ = tensors["amplitude"], extra["action"]

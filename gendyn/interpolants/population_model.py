@@ -6,18 +6,18 @@ population, so that it can start paths by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gendyn.data import Paths, Snapshots
 from gendyn.population_estimator import PopulationEstimator
 from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import sample
-from gendyn.training import Objective, fingerprint
+from gendyn.training import Objective, fingerprint, load_module, module_tensors
 
 __all__ = ["PopulationModel", "check_training"]
 
@@ -155,6 +155,25 @@ class PopulationModel(PopulationEstimator):
             *data.samples, *(data.weights or ()), data.times, model=type(self).__name__, seed=root, **self.get_params()
         )
 
+    def _stored(self, **networks: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what a file keeps of every model: weights of its networks, trained times, scaling, first cells."""
+        process = self.process_
+        tensors = {"times": self.times_, "shift": process.shift, "scale": process.scale, "initial": self.initial_}
+        for name, network in networks.items():
+            tensors |= module_tensors(network, f"{name}.")
+        return tensors, {"names": self.names_}
+
+    def _take_back(
+        self, process: Any, tensors: Mapping[str, Tensor], extra: Mapping[str, Any], **networks: nn.Module
+    ) -> None:
+        """Put back what :meth:`_stored` gave: weights into networks of the process, and the rest."""
+        for name, network in networks.items():
+            load_module(network, tensors, f"{name}.")
+            network.eval().requires_grad_(False)
+        self.process_ = process
+        self.times_, self.initial_ = tensors["times"], tensors["initial"]
+        self.names_ = None if extra["names"] is None else tuple(extra["names"])
+
     def _check_training(self) -> None:
         """Raise a ValueError for the first hyper-parameter of the training that is out of range."""
         check_training(self)
@@ -203,4 +222,4 @@ def check_training(model: Any) -> None:
     if not 0 <= model.validation_fraction <= 0.5:
         raise ValueError(f"validation_fraction must lie in [0, 0.5]; got {model.validation_fraction}")
     if model.patience is not None and model.validation_fraction == 0:
-        raise ValueError("patience needs validation_fraction above 0: without held-out cells there is nothing to watch")
+        raise ValueError("patience needs validation_fraction above 0: where all train there is nothing to watch")

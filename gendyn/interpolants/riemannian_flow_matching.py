@@ -233,16 +233,10 @@ class RiemannianFlowMatching(PopulationModel):
         return CoupledPaths(data, table[~opposite.to(table.device)])
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"field.{name}": value for name, value in self.process_.field.state_dict().items()}
-        return tensors | {"times": self.times_, "initial": self.initial_}, {"names": self.names_}
+        return self._stored(field=self.process_.field)
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         initial = tensors["initial"]
-        field = self._field(initial.shape[1], 0).to(dtype=initial.dtype, device=initial.device)
-        prefix = "field."
-        field.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        field.eval().requires_grad_(False)
-        self.process_ = RiemannianFlow(field, initial.shape[1], tensors["times"]).to(initial.device)
-        self.times_ = tensors["times"]
-        self.initial_ = initial
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])
+        field = self._field(initial.shape[1], 0).to(initial)
+        process = RiemannianFlow(field, initial.shape[1], tensors["times"]).to(initial.device)
+        self._take_back(process, tensors, extra, field=field)

@@ -400,15 +400,8 @@ class StochasticInterpolant(RestoringModel):
         return ends_from_noise(data, None, known)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"fields.{name}": value for name, value in self.fields_.state_dict().items()}
-        tensors |= {
-            "times": self.times_,
-            "shift": self.process_.shift,
-            "scale": self.process_.scale,
-            "initial": self.initial_,
-        }
-        encoder = None if self.encoder_ is None else self.encoder_.to_dict()
-        return tensors, {"names": self.names_, "condition": encoder}
+        tensors, extra = self._stored(fields=self.fields_)
+        return tensors, extra | {"condition": None if self.encoder_ is None else self.encoder_.to_dict()}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         stored = extra["condition"]
@@ -416,13 +409,9 @@ class StochasticInterpolant(RestoringModel):
         self.scaling_ = Scaling(tensors["shift"], tensors["scale"])
         schedule, names = self._check_hyper_parameters()
         fields = self._networks(names, schedule, tensors["times"], tensors["fields.mean_target"], 0)
-        prefix = "fields."
-        fields.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        self.fields_ = fields.to(tensors["shift"].device).eval().requires_grad_(False)
-        self.times_ = tensors["times"]
-        self.process_ = InterpolantProcess(self.fields_, self.scaling_, self.times_)
-        self.initial_ = tensors["initial"]
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])
+        self.fields_ = fields.to(tensors["shift"].device)
+        process = InterpolantProcess(self.fields_, self.scaling_, tensors["times"])
+        self._take_back(process, tensors, extra, fields=self.fields_)
 
 
 def _check_single(data: Any, what: str) -> None:

@@ -16,21 +16,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from gendyn.data import Paths, Scaling
-from gendyn.interpolants.condition import ConditionEncoder
 from gendyn.interpolants.observed_series import Known, ObservedSeries, check_series
 from gendyn.interpolants.population_model import check_training
+from gendyn.interpolants.series_labels import SeriesLabels
 from gendyn.interpolants.trajectory_objective import TrajectoryObjective
 from gendyn.interpolants.trajectory_process import GapProcess
 from gendyn.nn import VelocityNetwork
 from gendyn.population_estimator import draw_starts
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
-from gendyn.training import Estimator, fingerprint
+from gendyn.training import Estimator, fingerprint, load_module, module_tensors
 
 __all__ = ["TrajectoryFlowMatching"]
 
@@ -169,7 +168,8 @@ class TrajectoryFlowMatching(Estimator):
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
         series = ObservedSeries(data, scale=self.scale)
-        codes = self._encode_labels(data)
+        self._known_labels = SeriesLabels.fit(data) if self.labels else SeriesLabels()
+        codes = self._codes(data)
         rows = torch.arange(len(data), device=data.device)
         watching = rows[:0]
         if self.validation_fraction > 0:
@@ -182,7 +182,7 @@ class TrajectoryFlowMatching(Estimator):
                 f"validation_fraction={self.validation_fraction} of {len(data)} series leaves no gap to learn from or "
                 "to watch; set it to zero or give more series"
             )
-        network = self._network(data.dim, 0 if codes is None else codes.shape[1], derive_seed(root, "network"))
+        network = self._network(data.dim, self._known_labels.width, derive_seed(root, "network"))
         network = network.to(device=data.device, dtype=data.dtype)
         objective = TrajectoryObjective(
             network,
@@ -342,7 +342,7 @@ class TrajectoryFlowMatching(Estimator):
         path, row = series.gaps.T
         if len(path) == 0:
             raise ValueError("no series was observed at two times; there is nothing to predict")
-        codes = self._labels_of(data, None)
+        codes = self._codes(data)
         gap = series.times[path, row + 1] - series.times[path, row]
         label = None if codes is None else codes[path]
         context = series.known(path, row, self.history).context(
@@ -374,7 +374,7 @@ class TrajectoryFlowMatching(Estimator):
             if not bool((series.counts > 0).all()):
                 raise ValueError("every series that is to go on needs at least one observation")
             path = torch.arange(len(x0), device=process.shift.device)
-            return series.known(path, series.counts - 1, self.history), self._labels_of(x0, label)
+            return series.known(path, series.counts - 1, self.history), self._codes(x0, label)
         points = self.initial_ if x0 is None else torch.as_tensor(x0).to(process.shift)
         if points.ndim != 2 or points.shape[1] != process.dim:
             raise ValueError(f"x0 must have shape (B, {process.dim}); got {tuple(points.shape)}")
@@ -384,36 +384,15 @@ class TrajectoryFlowMatching(Estimator):
         there = torch.zeros_like(times, dtype=torch.bool)
         there[:, 0] = True
         known = Known(z, torch.ones_like(z, dtype=torch.bool), times, there)
-        if self._encoder is None:
-            return known, self._labels_of(None, label)
         if label is None and x0 is None:
             return known, self._initial_codes
-        if label is None:
-            raise ValueError(f"this model knows labels; give label= one of {', '.join(self._encoder.categories or ())}")
-        return known, self._encoder(label, rows=len(points)).to(points)
+        codes = self._known_labels.of_points(label, len(points))
+        return known, None if codes is None else codes.to(points)
 
-    def _labels_of(self, data: Paths | None, label: Any) -> Tensor | None:
-        """Return encoded labels of given series."""
-        if self._encoder is None:
-            if label is not None:
-                raise ValueError("this model knows no labels: fit it with labels=True")
-            return None
-        if label is None and (data is None or data.labels is None):
-            raise ValueError("this model knows labels; the series have none: give them labels")
-        rows = 1 if data is None else len(data)
-        given = data.labels.astype(str).tolist() if label is None and data is not None else label  # type: ignore[union-attr]
-        return self._encoder(given, rows=rows).to(self.process_.shift)
-
-    def _encode_labels(self, data: Paths) -> Tensor | None:
-        """Read the labels of the training series."""
-        self._encoder: ConditionEncoder | None = None
-        if not self.labels:
-            return None
-        if data.labels is None:
-            raise ValueError("labels=True needs paths with labels; these have none")
-        column = pd.Series(data.labels.astype(str))
-        self._encoder = ConditionEncoder.of("label", column)
-        return self._encoder(column.tolist(), rows=len(data)).to(data.values)
+    def _codes(self, data: Paths, label: Any = None) -> Tensor | None:
+        """Return encoded labels of series, or the one that is given, as the network takes them."""
+        codes = self._known_labels(data, label)
+        return None if codes is None else codes.to(data.values)
 
     def _keep(self, data: Paths, series: ObservedSeries, codes: Tensor | None, seed: int) -> None:
         """Keep starts and times, so that the model can sample by itself."""
@@ -449,23 +428,20 @@ class TrajectoryFlowMatching(Estimator):
         return GapProcess(network, scaling, self.sigma, context, scaling.shift.new_ones(()))
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"network.{name}": value for name, value in self.process_.network.state_dict().items()}
+        tensors = module_tensors(self.process_.network, "network.")
         tensors |= {"times": self.times_, "shift": self.process_.shift, "scale": self.process_.scale}
         tensors["initial"] = self.initial_
         if self._initial_codes is not None:
             tensors["initial_codes"] = self._initial_codes
-        encoder = None if self._encoder is None else self._encoder.to_dict()
         numbers = {"unit": self._unit, "origin": self._origin, "end": self._end}
-        return tensors, {"names": self.names_, "label": encoder, **numbers}
+        return tensors, {"names": self.names_, "label": self._known_labels.to_dict(), **numbers}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        stored = extra["label"]
-        self._encoder = None if stored is None else ConditionEncoder.from_dict(stored)
+        self._known_labels = SeriesLabels.from_dict(extra["label"])
         scaling = Scaling(tensors["shift"], tensors["scale"])
-        network = self._network(len(scaling.shift), 0 if self._encoder is None else self._encoder.width, 0)
+        network = self._network(len(scaling.shift), self._known_labels.width, 0)
         network.to(dtype=tensors["initial"].dtype, device=tensors["initial"].device)
-        prefix = "network."
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        load_module(network, tensors, "network.")
         network.eval().requires_grad_(False)
         self.process_ = self._empty_process(network, scaling)
         self.times_, self.initial_ = tensors["times"].cpu(), tensors["initial"]

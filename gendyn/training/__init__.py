@@ -1,6 +1,6 @@
 """The training loop, and what every model of the package can do."""
 
-from gendyn.training.checkpoint import Checkpoint, fingerprint
+from gendyn.training.checkpoint import Checkpoint, fingerprint, load_module, module_tensors
 from gendyn.training.ema import WeightAverage
 from gendyn.training.estimator import Estimator, NotFittedError, read_model_header
 from gendyn.training.loop import FitResult, Objective, TrainingDiverged, ValidatedObjective, fit
@@ -19,5 +19,7 @@ __all__ = [
     "fingerprint",
     "fit",
     "get_schedule",
+    "load_module",
+    "module_tensors",
     "read_model_header",
 ]

@@ -164,7 +164,7 @@ def test_member_conditions():
         ({"steps": 0}, "steps must be at least 1"),
         ({"lr": 0.0}, "lr must be positive"),
         ({"validation_fraction": 0.9}, "validation_fraction must lie"),
-        ({"patience": 3}, "some populations must watch"),
+        ({"patience": 3}, "there is nothing to watch"),
         ({"encoder": "gcn", "neighbours": 40}, "needs more start cells; 'g3-0' has 40"),
         ({"encoder": "deepsets", "covariates": "kind"}, "a member has none"),
     ],
