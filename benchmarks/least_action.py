@@ -6,9 +6,9 @@ Between N(-1, 1/4) and N(2, 1) with independent ends, straight lines and the noi
 sqrt(2 epsilon) W has a = sqrt(4 v0 v1 + 4 epsilon^2), and costs a known action; with epsilon 0 it is optimal transport.
 ``one number`` learns a alone; ``bent`` a network for the mean besides, which gains nothing on a line. In the plane a
 wide and a narrow axis want numbers of their own, and only bent paths reach the bridge. Errors are relative; those of
-the variance half-way are of 10,000 paths of the diffusion. The peer is the bridge from the entropic plan of the same points
-([SF]2M, Sinkhorn), which needs a plan; the baseline is the interpolant with a = 1 (in the plane, with the best single
-number), without learning. Zero is the floor. Every seed has its row.
+the variance half-way are of 10,000 paths of the diffusion. The peer is the bridge from the entropic plan of the same
+points ([SF]2M, Sinkhorn), which needs a plan; the baseline is the interpolant with a = 1 (in the plane, with the best
+single number), without learning. Zero is the floor. Every seed has its row.
 """
 
 from __future__ import annotations
