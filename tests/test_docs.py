@@ -31,3 +31,11 @@ def test_examples_of_the_data_sets():
 def test_examples_of_scoring():
     found = run("evaluation.md")
     assert len(found["again"].table) == 1
+
+
+def test_examples_of_interpolants(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run("interpolants.md")
+    assert found["paths"].times.tolist() == [0.0, 1.0, 2.0]
+    assert found["growing"].grows
+    assert (tmp_path / "flow.safetensors").is_file()
