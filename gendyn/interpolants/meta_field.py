@@ -32,7 +32,7 @@ class MetaField(nn.Module):
         Of the source population; ``None`` leaves it out.
     condition_dim
         Width of the condition.
-    hidden, activation
+    hidden, activation, skip
         Of the perceptron.
     frequency
         Standard deviation of the random Fourier features of the position, in cycles per unit of scaled space.
@@ -48,6 +48,7 @@ class MetaField(nn.Module):
         *,
         hidden: Sequence[int],
         activation: str,
+        skip: bool = False,
         frequency: float,
         seed: int,
     ) -> None:
@@ -58,7 +59,7 @@ class MetaField(nn.Module):
         self.waves = FourierFeatures(dim, 64, frequency, seed=derive_seed(seed, "waves"))
         self.time = SinusoidalTime(32)
         width = dim + self.waves.out_features + 32 + condition_dim + (0 if encoder is None else encoder.out_features)
-        self.network = MLP(width, dim, hidden, activation, seed=derive_seed(seed, "field"))
+        self.network = MLP(width, dim, hidden, activation, skip=skip, seed=derive_seed(seed, "field"))
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None, condition: Tensor | None = None) -> Tensor:
         """Return velocities ``(P, m, d)``.

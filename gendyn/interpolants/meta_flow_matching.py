@@ -58,8 +58,8 @@ class MetaFlowMatching(Estimator):
         Column of ``obs`` of the start cells that ``"gcn"`` and ``"deepsets"`` see beside positions.
     mode
         ``"joint"``, or ``"alternate"`` steps of field and encoder.
-    hidden, activation
-        Of the field.
+    hidden, activation, skip
+        Of the field; with skips each hidden layer adds to what it was given, which deep ones need.
     scale
         As for :class:`gendyn.FlowMatching`; fitted on all training populations.
     populations, batch_size, embedded
@@ -109,6 +109,7 @@ class MetaFlowMatching(Estimator):
         mode: Literal["joint", "alternate"] = "joint",
         hidden: Sequence[int] = (256, 256, 256),
         activation: str = "selu",
+        skip: bool = False,
         scale: Literal["global", "whiten", "none"] = "global",
         populations: int = 8,
         batch_size: int = 128,
@@ -128,6 +129,7 @@ class MetaFlowMatching(Estimator):
         self.mode = mode
         self.hidden = hidden
         self.activation = activation
+        self.skip = skip
         self.scale = scale
         self.populations = populations
         self.batch_size = batch_size
@@ -391,6 +393,7 @@ class MetaFlowMatching(Estimator):
             self._members.width,
             hidden=tuple(self.hidden),
             activation=self.activation,
+            skip=self.skip,
             frequency=0.4 / self.spread_,
             seed=derive_seed(seed, "network"),
         )
@@ -434,11 +437,8 @@ class MetaFlowMatching(Estimator):
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = module_tensors(self.field_, "field.")
         tensors |= {"times": self.times_, "shift": self.scaling_.shift, "scale": self.scaling_.scale}
-        tensors |= {"initial": self.initial_}
-        if self.initial_covariates_ is not None:
-            tensors["initial_covariates"] = self.initial_covariates_
-        if self.initial_condition_ is not None:
-            tensors["initial_condition"] = self.initial_condition_
+        told = {"initial_covariates": self.initial_covariates_, "initial_condition": self.initial_condition_}
+        tensors |= {"initial": self.initial_} | {name: value for name, value in told.items() if value is not None}
         return tensors, {"names": self.names_, "spread": self.spread_, "told": self._members.to_dict()}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:

@@ -9,8 +9,10 @@ import torch
 
 import gendyn as gd
 from gendyn.evaluation import compare_populations, correlation_agreement
+from gendyn.evaluation.frechet import gaussian_frechet
 from gendyn.interpolants.condition import MemberConditions
 from gendyn.interpolants.meta_objective import PairedClouds, _distinct_rows
+from gendyn.sampling import ODE
 from gendyn.systems import letters
 
 
@@ -79,6 +81,32 @@ def test_contraction_to_the_mean_of_each_population():
         at = x if t == 0 else mean + 0.5 * (x - mean)
         error = process.drift(torch.tensor(t), at) - factor * (at - mean)
         assert float(error.norm(dim=1).mean()) < 0.2
+
+
+def test_paired_gaussian_noise_is_taken_out_by_a_known_map():
+    """x0 = x1 + sigma e: the field is -sigma^2 (1-t) (x-m) / (c^2 + sigma^2 (1-t)^2), which shrinks to the spread c."""
+    c = sigma = 0.5
+    mean = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    field = ODE(lambda t, x: -(sigma**2) * (1 - t) * (x - mean) / (c**2 + sigma**2 * (1 - t) ** 2), dim=2)
+    x = mean + torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    moved = gd.sample(field, x, [0.0, 1.0], solver="rk4", step=0.01).values[:, -1]
+    torch.testing.assert_close(moved, mean + 0.70710678 * (x - mean), rtol=0, atol=1e-7)
+    eye = np.eye(2)
+    identity = gaussian_frechet(np.zeros(2), (c**2 + sigma**2) * eye, np.zeros(2), c**2 * eye)
+    assert identity**0.5 == pytest.approx(0.29289, abs=5e-6)
+
+
+def test_deep_fields_with_skips(tmp_path):
+    data = gaussians(6, 3, n=60)
+    options = {"coupling": "paired", "steps": 400, "hidden": (32,) * 7, "batch_size": 64}
+    deep = gd.MetaFlowMatching("stats", skip=True, **options).fit(data, progress=False)
+    plain = gd.MetaFlowMatching("stats", **options).fit(data, progress=False)
+    last = [model.history_["loss"].iloc[-5:].mean() for model in (deep, plain)]
+    assert last[0] < last[1]
+    deep.save(tmp_path / "deep.safetensors")
+    again = gd.load(tmp_path / "deep.safetensors")
+    start = next(iter(data.values()))
+    assert torch.equal(again.sample(start).values, deep.sample(start).values)
 
 
 def test_conditions_and_covariates():
