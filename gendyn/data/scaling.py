@@ -100,6 +100,17 @@ class Scaling:
         """Map from the user's units: ``(..., d)``."""
         return (x - self.shift) / self.scale
 
+    def populations(self, data: Snapshots) -> Snapshots:
+        """Map the cells of every time from the user's units; times, weights and labels stay.
+
+        Examples
+        --------
+        >>> data = Snapshots([0.0, 1.0], [torch.tensor([[2.0]]), torch.tensor([[4.0]])])
+        >>> [x.tolist() for x in Scaling.fit(data).populations(data).samples]
+        [[[-1.0]], [[1.0]]]
+        """
+        return data.with_samples([self.transform(x) for x in data.samples])
+
     def inverse(self, z: Tensor) -> Tensor:
         """Map back to the user's units: ``(..., d)``."""
         return z * self.scale + self.shift

@@ -126,9 +126,9 @@ def leave_one_out(
         hole = float(work.times[position])
         train = work.without([hole])
         scaling = Scaling.fit(work if protocol == "published" else train, scale)
-        truth = _scaled(work.only([hole]), scaling)
+        truth = scaling.populations(work.only([hole]))
         named = float(snapshots.times[position])
-        return _Fold(_scaled(train, scaling), hole, truth, protocol, derive_seed(root, position), named)
+        return _Fold(scaling.populations(train), hole, truth, protocol, derive_seed(root, position), named)
 
     # Methods of one hole stay together: what one of them has solved, the next need not solve again.
     # They take longest, and so come first.
@@ -403,10 +403,6 @@ def _check(
 def _ordinal(snapshots: Snapshots) -> Snapshots:
     """Return the same populations at times 0, 1, 2, ..."""
     return Snapshots(range(len(snapshots)), snapshots.samples, snapshots.weights, names=snapshots.names)
-
-
-def _scaled(snapshots: Snapshots, scaling: Scaling) -> Snapshots:
-    return snapshots.with_samples([scaling.transform(x) for x in snapshots.samples])
 
 
 def _with_means(table: pd.DataFrame) -> pd.DataFrame:

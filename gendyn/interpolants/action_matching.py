@@ -149,7 +149,7 @@ class ActionMatching(GrowingModel):
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
         scaling = Scaling.fit(data, self.scale)
-        training, held_out = self._split(data.with_samples([scaling.transform(x) for x in data.samples]), root)
+        training, held_out = self._split(scaling.populations(data), root)
         potential = self._potential(data.dim, derive_seed(root, "network")).to(device=data.device, dtype=data.dtype)
         process = PotentialFlow(potential, scaling, data.times, self.sigma).to(data.device)
         knots = (process.times - process.times[0]) / (process.times[-1] - process.times[0])

@@ -151,7 +151,7 @@ class BarycentricInterpolant(PopulationModel):
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
         scaling = Scaling.fit(data, self.scale)
-        scaled = data.with_samples([scaling.transform(x) for x in data.samples])
+        scaled = scaling.populations(data)
         training, held_out = self._split(scaled, root)
         network = BarycentricNetwork(
             len(data), data.dim, tuple(self.hidden), self.activation, seed=derive_seed(root, "network")

@@ -241,7 +241,7 @@ class FlowMatching(FlowModel, GrowingModel):
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
         scaling = Scaling.fit(data, self.scale)
-        scaled = data.with_samples([scaling.transform(x) for x in data.samples])
+        scaled = scaling.populations(data)
         training, held_out = self._split(scaled, root)
         if self._path_name == "shrinking":
             ShrinkingPath.check_source(scaled.samples[0])

@@ -152,7 +152,7 @@ class OptimalInterpolant(InterpolantModel):
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
         scaling = Scaling.fit(data, self.scale)
-        scaled = data.with_samples([scaling.transform(x) for x in data.samples])
+        scaled = scaling.populations(data)
         options = {"block": self.block, "regularisation": self.regularisation}
         table = couple(scaled, self.coupling, seed=derive_seed(root, "coupling"), **options)  # type: ignore[arg-type]
         times = data.times.to(torch.float64)

@@ -224,7 +224,7 @@ class StochasticInterpolant(RestoringModel):
         self.encoder_ = None if self.condition is None else ConditionEncoder.fit(self.condition, data)
         # Paths start elsewhere than the data are, and both have to be of order one.
         scaling = Scaling.fit(self._with_source(data, root), self.scale)
-        scaled = data.with_samples([scaling.transform(x) for x in data.samples])
+        scaled = scaling.populations(data)
         training, held_out = self._split(scaled, root)
         knots = torch.tensor([0.0, 1.0], dtype=torch.float64, device=data.device) if single else data.times.double()
         later = training.samples if single else training.samples[1:]
@@ -273,7 +273,7 @@ class StochasticInterpolant(RestoringModel):
         else:
             _check_single(data, "this model")
         root = as_seed(seed)
-        scaled = data.with_samples([self.scaling_.transform(x) for x in data.samples])
+        scaled = self.scaling_.populations(data)
         objective = self._objective(self._ends(scaled, schedule, root), None)
         found = objective.values(objective.ends, n, torch_generator(root, "losses"))  # type: ignore[arg-type]
         return pd.DataFrame([(name, *values) for name, values in found.items()], columns=["field", "loss", "objective"])
