@@ -41,6 +41,7 @@ class BridgeEstimator(PopulationEstimator):
     substeps: int
     tolerance: float
     max_iterations: int
+    rows_at_once: int | None = None
 
     def sample(
         self,
@@ -264,6 +265,7 @@ class BridgeEstimator(PopulationEstimator):
             potentials,
             weights=weights,
             substeps=self.substeps,
+            rows_at_once=self.rows_at_once,
             log_gains=gains,
             kl=None if gains is None else tensors["kl"],
         )

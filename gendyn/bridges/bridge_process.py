@@ -16,11 +16,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gendyn.bridges.density_rows import density_rows
 from gendyn.bridges.transition import TransitionLaw, noise_covariance, transition_law
 from gendyn.sampling.linear import matrix_product
 from gendyn.sampling.process import Calculus, NoiseType, Process
 
 __all__ = ["BridgeProcess"]
+
+_PAIRS = 4_000_000
+"""Pairs of a state and an end that are looked at together."""
 
 
 class BridgeProcess:
@@ -120,5 +124,12 @@ class BridgeProcess:
 
     def _mean_end(self, law: TransitionLaw, k: int) -> Tensor:
         """Return where paths from the sources of a law end on average, ``(B, d)``."""
-        weights = torch.softmax(law.log_density(self.ends[k]) + self.log_weights[k], dim=1)
-        return weights @ self.ends[k]
+        ends, terms = self.ends[k], self.log_weights[k]
+        size = max(1, _PAIRS // len(ends))
+        pairs, none = density_rows(law, ends), ends.new_zeros(1)
+        return torch.cat(
+            [
+                torch.softmax(pairs.exponents(slice(start, start + size), none, terms), 1) @ ends
+                for start in range(0, len(law.sources), size)
+            ]
+        )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gendyn.coupling import StaticBridge, static_bridge
+from gendyn.coupling import LogDensities, StaticBridge, blocked_bridge, static_bridge
 from gendyn.coupling.cost import ArrayLike
 from gendyn.coupling.entropic import Relaxation, check_relaxation
 from gendyn.data import Snapshots
@@ -111,14 +111,14 @@ def rates_of(rate: GrowthRate | None, data: Snapshots) -> tuple[Tensor, ...]:
 
 
 def growing_coupling(
-    log_density: Tensor, a: Tensor, b: Tensor, log_growth: Tensor, growth: Growth, **options: Any
+    log_density: Tensor | LogDensities, a: Tensor, b: Tensor, log_growth: Tensor, growth: Growth, **options: Any
 ) -> StaticBridge:
     r"""Solve an interval in which cells multiply.
 
     Parameters
     ----------
     log_density
-        :math:`\log p(y_j \mid x_i)`, ``(n_0, n_1)``.
+        :math:`\log p(y_j \mid x_i)`, ``(n_0, n_1)``, or what forms them in blocks of rows.
     a, b
         Weights of sum 1.
     log_growth
@@ -126,7 +126,7 @@ def growing_coupling(
     growth
         Prices and iterations.
     **options
-        Of :func:`~gendyn.coupling.static_bridge`.
+        Of :func:`~gendyn.coupling.static_bridge`, or of :func:`~gendyn.coupling.blocked_bridge`.
 
     Returns
     -------
@@ -150,7 +150,10 @@ def growing_coupling(
     for _ in range(growth.iterations):
         total = torch.logsumexp(a.log() + grown, 0)
         p = (a.log() + grown - total).exp()
-        solved = static_bridge(log_density, p, b, relaxation=growth.relaxation, **options)
+        if isinstance(log_density, Tensor):
+            solved = static_bridge(log_density, p, b, relaxation=growth.relaxation, **options)
+        else:
+            solved = blocked_bridge(log_density, p, b, relaxation=growth.relaxation, **options)
         before = grown
         if solved.log_gain is None:
             break

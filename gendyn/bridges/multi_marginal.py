@@ -34,15 +34,32 @@ import torch
 from torch import Tensor
 
 from gendyn.bridges.bridge_process import BridgeProcess
+from gendyn.bridges.density_rows import density_rows
 from gendyn.bridges.glued_paths import SAME_TIME, GluedPaths, blocks, normalised_weights, stratified
 from gendyn.bridges.growth import Growth, growing_coupling
 from gendyn.bridges.transition import TransitionLaw, transition_law
-from gendyn.coupling import Plan, PlanChain, StaticBridge, bridge_kl, bridge_plan, static_bridge
+from gendyn.coupling import (
+    Plan,
+    PlanChain,
+    StaticBridge,
+    blocked_bridge,
+    bridge_kl,
+    bridge_plan,
+    static_bridge,
+    truncated_plan,
+)
+from gendyn.coupling.row_blocks import Watch
 from gendyn.data import Snapshots
 from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import Process
 
-__all__ = ["MultiMarginalBridge", "interval_log_densities"]
+__all__ = ["MultiMarginalBridge", "interval_laws", "interval_log_densities"]
+
+_DENSE_PAIRS = 25_000_000
+"""Pairs of a coupling that are held at once."""
+
+_BLOCK_PAIRS = 1_500_000
+"""Pairs of a block of rows of a larger one: some megabytes, near to the caches of a processor."""
 
 _CANDIDATES = 1000
 """Points of the bridge, at least, among which those near given points are looked for."""
@@ -63,6 +80,9 @@ class MultiMarginalBridge(GluedPaths):
         Normalised weights, float64, to take in place of those of the data.
     substeps
         Runge-Kutta steps of a reference that is not linear, an interval.
+    rows_at_once
+        Rows of a coupling that are held at once, with all columns. ``None``: all of them up to 25 million pairs, and
+        blocks of some million pairs beyond.
     log_gains
         ``K`` tensors ``(n_k,)``: logarithms of what the cells of each population leave at the next time, where cells
         multiply.
@@ -95,6 +115,7 @@ class MultiMarginalBridge(GluedPaths):
         *,
         weights: Sequence[Tensor] | None = None,
         substeps: int = 16,
+        rows_at_once: int | None = None,
         log_gains: Sequence[Tensor] | None = None,
         kl: Tensor | None = None,
     ) -> None:
@@ -104,6 +125,7 @@ class MultiMarginalBridge(GluedPaths):
         self.weights = normalised_weights(data) if weights is None else tuple(weights)
         self.potentials = tuple(potentials)
         self.substeps = substeps
+        self.rows_at_once = rows_at_once
         self.log_gains = None if log_gains is None else tuple(log_gains)
         self._kl = kl
 
@@ -117,15 +139,17 @@ class MultiMarginalBridge(GluedPaths):
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
         substeps: int = 16,
+        rows_at_once: int | None = None,
         growth: Growth | None = None,
         done: Sequence[StaticBridge] = (),
         after: Callable[[list[StaticBridge]], None] = lambda solved: None,
+        watch: Watch = lambda passes, error: None,
     ) -> tuple[Self, list[StaticBridge]]:
         """Solve the static problem of every interval; return the bridge, and how far each interval got.
 
         Parameters
         ----------
-        reference, data, substeps
+        reference, data, substeps, rows_at_once
             As for the class.
         tolerance, max_iterations
             Passed to :func:`~gendyn.coupling.static_bridge`.
@@ -135,16 +159,17 @@ class MultiMarginalBridge(GluedPaths):
             The first intervals, where an earlier run got to them.
         after
             Called after every interval with all that are solved.
+        watch
+            Called after every pass over a coupling in blocks, with their number and the mass that is still amiss.
 
         Raises
         ------
         ValueError
             If the reference has no transition density between the populations.
         """
-        bridge = cls(reference, data, (), substeps=substeps)
+        bridge = cls(reference, data, (), substeps=substeps, rows_at_once=rows_at_once)
         solved = list(done)
-        densities = interval_log_densities(reference, bridge.samples, bridge.times, substeps)
-        for k, log_density in enumerate(densities):
+        for k, law in enumerate(interval_laws(reference, bridge.samples, bridge.times, substeps)):
             if k < len(done):
                 continue
             low, high = data.times[k : k + 2].tolist()
@@ -154,11 +179,19 @@ class MultiMarginalBridge(GluedPaths):
                 "name": f"the coupling between times {low:g} and {high:g}",
             }
             a, b = bridge.weights[k : k + 2]
-            if growth is None:
-                solved.append(static_bridge(log_density, a, b, **options))
-            else:
+            block = bridge.block_rows(k)
+            log_density = law.log_density(bridge.samples[k + 1]) if block is None else None
+            in_rows = density_rows(law, bridge.samples[k + 1])
+            if block is not None:
+                options |= {"rows_at_once": block, "watch": watch}
+            if growth is not None:
                 grown = growth.rates[k] * (high - low)
-                solved.append(growing_coupling(log_density, a, b, grown, growth, **options))
+                pairs = in_rows if log_density is None else log_density
+                solved.append(growing_coupling(pairs, a, b, grown, growth, **options))
+            elif log_density is None:
+                solved.append(blocked_bridge(in_rows, a, b, **options))
+            else:
+                solved.append(static_bridge(log_density, a, b, **options))
             after(solved)
         bridge.potentials = tuple(result.potentials for result in solved)
         if growth is not None:
@@ -183,9 +216,54 @@ class MultiMarginalBridge(GluedPaths):
     @cached_property
     @torch.no_grad()
     def plans(self) -> tuple[Plan, ...]:
-        """The couplings of all intervals, each of mass 1."""
+        """The couplings of all intervals, each of mass 1.
+
+        Raises
+        ------
+        ValueError
+            If populations are so large that couplings are solved in blocks; see :meth:`truncated_plan`.
+        """
+        if self.in_blocks:
+            raise ValueError(
+                f"couplings of {' and '.join(str(len(x)) for x in self.samples)} rows are not held as a whole; take "
+                "truncated_plan(k), which keeps the heaviest pairs of every row"
+            )
         densities = interval_log_densities(self.reference, self.samples, self.times, self.substeps)
         return tuple(self._plan(k, log_density) for k, log_density in enumerate(densities))
+
+    def block_rows(self, k: int) -> int | None:
+        """Return how many rows of the ``k``-th coupling are held at once, or ``None`` where all are."""
+        n0, n1 = len(self.samples[k]), len(self.samples[k + 1])
+        if self.rows_at_once is not None:
+            return None if self.rows_at_once >= n0 else self.rows_at_once
+        return None if n0 * n1 <= _DENSE_PAIRS else max(1, _BLOCK_PAIRS // n1)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether a coupling is too large to be held as a whole; ends are then drawn row by row."""
+        return any(self.block_rows(k) is not None for k in range(len(self.samples) - 1))
+
+    @torch.no_grad()
+    def truncated_plan(self, k: int, atoms: int = 50) -> tuple[Plan, float]:
+        """Return the ``k``-th coupling with the heaviest pairs of every row alone, and the mass that this leaves out.
+
+        Parameters
+        ----------
+        k
+            Which interval.
+        atoms
+            How many pairs a row keeps; their mass is raised to that of the row.
+        """
+        a, b = self.weights[k : k + 2]
+        start, end = self.times[k : k + 2].tolist()
+        elapsed = torch.tensor([end - start], dtype=torch.float64)
+        law = transition_law(self.reference, self.samples[k], start, elapsed, substeps=self.substeps)
+        if self.log_gains is not None:
+            # Potentials are with respect to the weights, and rows have what their cells leave.
+            a = torch.softmax(a.log() + self.log_gains[k], 0)
+        rows = self.block_rows(k) or len(a)
+        pairs = density_rows(law, self.samples[k + 1])
+        return truncated_plan(pairs, self.potentials[k], a, b, atoms=atoms, rows_at_once=rows)
 
     @property
     def chain(self) -> PlanChain:
@@ -300,12 +378,13 @@ class MultiMarginalBridge(GluedPaths):
         self, states: Tensor, rows: Tensor | None, k: int, now: float, elapsed: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         uniform = torch.rand(len(states), generator=generator, dtype=torch.float64).to(states.device)
-        columns = None if rows is None else self.plans[k].given_rows(rows, generator)
+        columns = None if rows is None or self.in_blocks else self.plans[k].given_rows(rows, generator)
         normals = torch.randn(len(elapsed), *states.shape, generator=generator, dtype=torch.float64).to(states.device)
         drawn, found = [], []
-        for block in blocks(len(states), len(elapsed) * self.dim**2):
+        entries = len(elapsed) * self.dim**2
+        for block in blocks(len(states), entries if columns is not None else max(entries, len(self.samples[k + 1]))):
             law, which = self._law(states[block], None if rows is None else rows[block], k, now, elapsed)
-            chosen = self._choose(law, k, uniform[block]) if columns is None else columns[block]
+            chosen = self._choose(law, which, k, uniform[block]) if columns is None else columns[block]
             found.append(chosen)
             drawn.append(law.sample_bridge(which, self.samples[k + 1][chosen], normals[:, block]))
         return torch.cat(drawn, dim=1), torch.cat(found)
@@ -321,31 +400,25 @@ class MultiMarginalBridge(GluedPaths):
             states = self.samples[k][unique]
         return transition_law(self.reference, states, now, elapsed, substeps=self.substeps), which
 
-    def _choose(self, law: TransitionLaw, k: int, uniform: Tensor) -> Tensor:
-        """Draw the end of every source of a law by inverting its cumulative weights."""
+    def _choose(self, law: TransitionLaw, which: Tensor, k: int, uniform: Tensor) -> Tensor:
+        """Draw the end of every path, whose source of a law is given, by inverting its cumulative weights."""
         logits = law.log_density(self.samples[k + 1]) + self.weights[k + 1].log() + self.potentials[k][1]
-        cumulative = torch.softmax(logits, 1).cumsum(1)
+        cumulative = torch.softmax(logits, 1).cumsum(1)[which]
         level = uniform[:, None] * cumulative[:, -1:]
         return torch.searchsorted(cumulative, level, right=True).clamp_max(cumulative.shape[1] - 1)[:, 0]
 
 
-def interval_log_densities(
+def interval_laws(
     reference: Process, samples: Sequence[Tensor], times: Tensor, substeps: int = 16
-) -> Iterator[Tensor]:
-    r"""Yield :math:`\log p(y_j \mid x_i)` of every interval, ``(n_k, n_{k+1})``, differentiable in the reference.
+) -> Iterator[TransitionLaw]:
+    """Yield how a reference moves the rows of each population to the next time.
 
     Intervals of one length are moved together, as one batch of sources.
 
     Parameters
     ----------
-    reference
-        The process.
-    samples
-        ``K + 1`` populations ``(n_k, d)``, float64.
-    times
-        ``(K + 1,)``.
-    substeps
-        See :func:`~gendyn.bridges.transition.transition_law`.
+    reference, samples, times, substeps
+        As for :func:`interval_log_densities`.
     """
     gaps = times.diff()
     # A process that changes between intervals moves them one by one.
@@ -362,4 +435,24 @@ def interval_log_densities(
             for j in alike:
                 laws[j] = law.rows(slice(place, place + len(samples[j])))
                 place += len(samples[j])
-        yield laws.pop(k).log_density(samples[k + 1])
+        yield laws.pop(k)
+
+
+def interval_log_densities(
+    reference: Process, samples: Sequence[Tensor], times: Tensor, substeps: int = 16
+) -> Iterator[Tensor]:
+    r"""Yield :math:`\log p(y_j \mid x_i)` of every interval, ``(n_k, n_{k+1})``, differentiable in the reference.
+
+    Parameters
+    ----------
+    reference
+        The process.
+    samples
+        ``K + 1`` populations ``(n_k, d)``, float64.
+    times
+        ``(K + 1,)``.
+    substeps
+        See :func:`~gendyn.bridges.transition.transition_law`.
+    """
+    for k, law in enumerate(interval_laws(reference, samples, times, substeps)):
+        yield law.log_density(samples[k + 1])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ from gendyn.bridges.references.local_brownian import LocalBrownian
 from gendyn.bridges.references.restore import restore_any
 from gendyn.coupling import StaticBridge
 from gendyn.coupling.entropic import Relaxation, check_relaxation
+from gendyn.coupling.row_blocks import Watch
 from gendyn.data import Paths, Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling import Process
@@ -75,7 +78,10 @@ class SchrodingerBridge(BridgeEstimator):
     tolerance
         Mass that may miss its place in a coupling.
     max_iterations
-        Iterations of a coupling at most.
+        Iterations of a coupling at most; in blocks, passes over all pairs.
+    rows_at_once
+        Rows of a coupling that are held at once, with all columns. ``None``: all of them up to 25 million pairs, and
+        blocks beyond, so that memory does not grow with the pairs.
 
     Attributes
     ----------
@@ -91,6 +97,10 @@ class SchrodingerBridge(BridgeEstimator):
         One row a coupling: ``step``, ``loss`` (its divergence), ``iterations``, ``marginal_error``, and where cells
         multiply the ``mass`` that a population of mass 1 becomes. There is one coupling an interval; with hidden
         coordinates one an interval and sweep, in the order of the sweeps.
+
+    cost_ : pandas.DataFrame
+        What each coupling cost: ``pairs``, ``iterations``, ``seconds``, ``rows_at_once`` (missing where all pairs were
+        held) and ``gigabytes``, its largest arrays together. A model from a file has none.
 
     References
     ----------
@@ -108,6 +118,7 @@ class SchrodingerBridge(BridgeEstimator):
     """
 
     sigma_: float | Sequence[float] | None
+    cost_: pd.DataFrame
 
     def __init__(
         self,
@@ -122,6 +133,7 @@ class SchrodingerBridge(BridgeEstimator):
         substeps: int = 16,
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
+        rows_at_once: int | None = None,
     ) -> None:
         self.reference = reference
         self.sigma = sigma
@@ -133,6 +145,7 @@ class SchrodingerBridge(BridgeEstimator):
         self.substeps = substeps
         self.tolerance = tolerance
         self.max_iterations = max_iterations
+        self.rows_at_once = rows_at_once
 
     @classmethod
     def waddington(
@@ -229,15 +242,20 @@ class SchrodingerBridge(BridgeEstimator):
         done = _read(store) if store is not None and resume and store.exists() else []
 
         lifted = isinstance(reference, LiftedReference)
+        marks = [time.perf_counter()]
         couplings = (len(data) - 1) * (2 * max(1, self.backward_sweeps) - (self.backward_sweeps == 0) if lifted else 1)
         with tqdm(total=couplings, initial=len(done), desc="couple", unit="coupling", disable=not progress) as bar:
 
+            def watch(passes: int, error: float) -> None:
+                bar.set_postfix_str(f"pass {passes}, {error:.1e} of the mass amiss")
+
             def after(solved: list[StaticBridge]) -> None:
+                marks.append(time.perf_counter())
                 bar.update()
                 if store is not None:
                     _write(store, solved)
 
-            bridge, solved = self._solve(reference, data, growth, done, after)
+            bridge, solved = self._solve(reference, data, growth, done, after, watch)
         self.seed_ = root
         self.history_ = pd.DataFrame(
             {
@@ -249,6 +267,7 @@ class SchrodingerBridge(BridgeEstimator):
             }
         )
         self.sigma_ = sigma
+        self.cost_ = self._costs(bridge, solved, marks)
         self._adopt(bridge, data)
         return self
 
@@ -259,6 +278,7 @@ class SchrodingerBridge(BridgeEstimator):
         growth: Growth | None,
         done: Sequence[StaticBridge],
         after: Callable[[list[StaticBridge]], None],
+        watch: Watch,
     ) -> tuple[MultiMarginalBridge | LiftedBridge, list[StaticBridge]]:
         """Solve all couplings, or those that are not done."""
         options: dict[str, Any] = {
@@ -275,7 +295,27 @@ class SchrodingerBridge(BridgeEstimator):
                     "take a reference without hidden coordinates"
                 )
             return LiftedBridge.solve(reference, data, backward_sweeps=self.backward_sweeps, **options)
-        return MultiMarginalBridge.solve(reference, data, growth=growth, **options)
+        return MultiMarginalBridge.solve(
+            reference, data, growth=growth, rows_at_once=self.rows_at_once, watch=watch, **options
+        )
+
+    def _costs(
+        self, bridge: MultiMarginalBridge | LiftedBridge, solved: list[StaticBridge], marks: list[float]
+    ) -> pd.DataFrame:
+        """Return what the couplings of this fit cost."""
+        fresh = len(marks) - 1
+        rows = []
+        for number, result in enumerate(solved[len(solved) - fresh :], start=len(solved) - fresh):
+            # With hidden coordinates sweeps go back and forth.
+            sweep, place = divmod(number, len(bridge.times) - 1)
+            k = len(bridge.times) - 2 - place if sweep % 2 else place
+            n0, n1 = len(bridge.samples[k]), len(bridge.samples[k + 1])
+            block = bridge.block_rows(k) if isinstance(bridge, MultiMarginalBridge) else None
+            held = (block or n0) * n1 * 8e-9 * (2 if block else 4)
+            rows.append((n0 * n1, result.iterations, block, held))
+        table = pd.DataFrame(rows, columns=["pairs", "iterations", "rows_at_once", "gigabytes"])
+        table.insert(2, "seconds", [b - a for a, b in pairwise(marks)])
+        return table
 
     @property
     def grows(self) -> bool:
@@ -373,11 +413,11 @@ class SchrodingerBridge(BridgeEstimator):
         """Return predicted cells with the weights they have gained."""
         if not self.grows:
             return super()._push(data, k, max_cells, seed)
-        time = [float(data.times[k])]
+        asked = [float(data.times[k])]
         if k == 0:
             # The population at a time is drawn as often as cells have descendants.
-            return self.sample(n=max_cells, times=time, seed=seed).values[:, -1], None
-        paths, logs = self.sample_weighted(data.only([float(data.times[k - 1])]), time, seed=seed)
+            return self.sample(n=max_cells, times=asked, seed=seed).values[:, -1], None
+        paths, logs = self.sample_weighted(data.only([float(data.times[k - 1])]), asked, seed=seed)
         before = logs.new_ones(len(paths)) if data.weights is None else data.weights[k - 1]
         return paths.values[:, -1], before * torch.softmax(logs[:, -1], 0)
 
@@ -386,6 +426,8 @@ class SchrodingerBridge(BridgeEstimator):
         if self.backward_sweeps < 0:
             raise ValueError(f"backward_sweeps must not be negative; got {self.backward_sweeps}")
         check_relaxation(self.relaxation)
+        if self.rows_at_once is not None and self.rows_at_once < 1:
+            raise ValueError(f"rows_at_once must be at least 1, or None; got {self.rows_at_once}")
         if self.growth_iterations < 1:
             raise ValueError(f"growth_iterations must be at least 1; got {self.growth_iterations}")
 

@@ -95,7 +95,7 @@ class TransitionLaw:
     steps: Tensor
     noises: Tensor
 
-    def rows(self, chosen: slice) -> TransitionLaw:
+    def rows(self, chosen: slice | Tensor) -> TransitionLaw:
         """Return the laws from some of the sources."""
         shared = self.steps.shape[1] == 1 < len(self.sources)
         steps, noises = (m if shared else m[:, chosen] for m in (self.steps, self.noises))

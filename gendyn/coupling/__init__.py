@@ -16,6 +16,7 @@ from gendyn.coupling.pairing import (
 )
 from gendyn.coupling.partial import partial_plan
 from gendyn.coupling.plan import Plan
+from gendyn.coupling.row_blocks import LogDensities, blocked_bridge, truncated_plan
 from gendyn.coupling.static_bridge import StaticBridge, bridge_kl, bridge_plan, static_bridge
 from gendyn.coupling.waddington import waddington_plan
 
@@ -26,6 +27,7 @@ __all__ = [
     "EntropicPlan",
     "ExactCoupling",
     "IndependentCoupling",
+    "LogDensities",
     "PairedCoupling",
     "PartialCoupling",
     "Plan",
@@ -33,6 +35,7 @@ __all__ = [
     "StaticBridge",
     "TransportError",
     "attach_conditions",
+    "blocked_bridge",
     "bridge_kl",
     "bridge_plan",
     "chain_minibatch",
@@ -43,5 +46,6 @@ __all__ = [
     "sinkhorn_plan",
     "static_bridge",
     "transport_cost",
+    "truncated_plan",
     "waddington_plan",
 ]
