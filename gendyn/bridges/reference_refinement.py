@@ -17,6 +17,7 @@ from gendyn.bridges.coupling_em import CouplingEngine, CouplingObjective
 from gendyn.bridges.marginals import Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
+from gendyn.bridges.noise_engine import NoiseEngine
 from gendyn.bridges.pushforward import PushforwardEngine, PushforwardObjective
 from gendyn.bridges.references import (
     MLP,
@@ -29,6 +30,7 @@ from gendyn.bridges.references import (
     get_family,
 )
 from gendyn.bridges.refinement_engine import Stage, refine
+from gendyn.bridges.simpler_engine import SimplerEngine
 from gendyn.bridges.transition import NoTransition
 from gendyn.data import Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
@@ -43,6 +45,12 @@ _ANNEALED = 0.25
 
 _REFERENCE_STEPS = 8
 """L-BFGS steps on the reference between two solutions of the couplings."""
+
+_ROUNDS, _ROUND = 3, 3
+"""Estimates of the noise while a network learns, and alternations before each."""
+
+_POLISH = 10
+"""Steps of Adam on the likelihood of a network that learned from couplings."""
 
 _JITTER = 0.5
 """Standard deviation by which a restart moves start values, in logarithms and units of spread and pace."""
@@ -271,21 +279,20 @@ class ReferenceRefinement(BridgeEstimator):
         learns = self.learn_sigma if self.learn_sigma is not None else method == "pushforward" and self.sigma is None
         if method == "pushforward":
 
-            def pushforward(reference: LearnableReference, m: Marginals) -> PushforwardEngine:
+            def pushforward(reference: LearnableReference, m: Marginals, steps: int) -> PushforwardEngine:
                 learned = reference.parameters() if learns else reference.drift_parameters()
                 return PushforwardEngine(
                     reference,
                     m,
                     ridge=self.ridge,
-                    steps=self.gradient_steps,
+                    steps=steps,
                     rate=self.learning_rate,
                     parameters=list(learned),
                 )
 
-            stages: list[Stage] = [pushforward]
+            stages: list[Stage] = [partial(pushforward, steps=self.gradient_steps)]
             if network and self.method == "auto":
-                # A network that learns from the likelihood alone may explain sparse populations by any detour.
-                stages = [partial(self._alternation(), sigma_factor=_ANNEALED if learns else 1.0), pushforward]
+                stages = [*self._rounds(family, learns), partial(pushforward, steps=min(self.gradient_steps, _POLISH))]
             return stages, PushforwardObjective(marginals, self.ridge), learns
         if self.learn_sigma:
             raise ValueError(
@@ -300,22 +307,35 @@ class ReferenceRefinement(BridgeEstimator):
         if known:
             return [partial(_annealed, alternate=alternate)], objective, False
         # The drift is learned at some noise, the likelihood then says which, and the drift is learned anew.
-        return [partial(alternate, sigma_factor=_ANNEALED), self._noise, alternate], objective, False
+        return [partial(alternate, sigma_factor=_ANNEALED), NoiseEngine, alternate], objective, False
 
-    def _alternation(self) -> partial[CouplingEngine]:
+    def _rounds(self, family: ReferenceFamily, learns: bool) -> list[Stage]:
+        """Return the stages from which a network's likelihood is polished.
+
+        A network that learns from the likelihood alone may explain sparse populations by any detour. Here it learns
+        from couplings, at a noise that falls only as far as what it has not yet explained.
+        """
+        wide = (
+            partial(self._alternation(), sigma_factor=_ANNEALED)
+            if learns
+            else partial(_annealed, alternate=self._alternation())
+        )
+        start: list[Stage] = [wide, *([NoiseEngine] if learns else [])]
+        if isinstance(family, LinearPlusMLP):
+            start = [partial(SimplerEngine, stage=stage) for stage in start]
+        elif learns:
+            start = [partial(self._alternation(_ROUND), sigma_factor=_ANNEALED), NoiseEngine]
+        once: list[Stage] = [self._alternation(_ROUND), *([NoiseEngine] if learns else [])]
+        return start + _ROUNDS * once
+
+    def _alternation(self, most: int | None = None) -> partial[CouplingEngine]:
         return partial(
             CouplingEngine,
             ridge=self.ridge,
-            iterations=self.iterations,
+            iterations=self.iterations if most is None else min(self.iterations, most),
             gradient_steps=_REFERENCE_STEPS,
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
-        )
-
-    def _noise(self, reference: LearnableReference, marginals: Marginals) -> PushforwardEngine:
-        """Start an engine that learns the noise alone."""
-        return PushforwardEngine(
-            reference, marginals, ridge=0.0, steps=1, rate=self.learning_rate, parameters=[reference.log_sigma]
         )
 
     def _table(

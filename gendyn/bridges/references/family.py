@@ -328,6 +328,10 @@ class LearnableReference(nn.Module):
                 own[name].copy_(value)
         return self
 
+    def simpler(self) -> LearnableReference | None:
+        """Return a reference without the network, with the other values of this one, where there is such."""
+        return None
+
     def place(self, units: Units, data: Snapshots) -> None:
         """Set the start values, those that the family leaves out from the units of the data."""
         given = self.family.sigma

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn.bridges.references.family import LearnableReference, ReferenceFamily, Units
-from gendyn.bridges.references.linear import LinearDrift
+from gendyn.bridges.references.linear import Linear, LinearDrift
 from gendyn.bridges.references.perceptron import Perceptron, check_architecture
 from gendyn.data import Snapshots
 from gendyn.randomness import derive_seed
@@ -260,6 +260,10 @@ class _LinearPlusField(LinearDrift):
 
     def ridge_terms(self) -> Tensor:
         return super().ridge_terms() + self.network.squares()
+
+    def simpler(self) -> LearnableReference:
+        noise = {name: getattr(self.family, name) for name in ("sigma", "volatility", "sigma_per_feature")}
+        return Linear(**noise)._reference(self.dim, 0).adopt(self).to(self.log_sigma.device)
 
 
 class _Module(LearnableReference):
