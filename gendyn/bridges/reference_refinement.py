@@ -16,8 +16,8 @@ from gendyn.bridges.bridge_estimator import BridgeEstimator
 from gendyn.bridges.coupling_em import CouplingEngine, CouplingObjective
 from gendyn.bridges.marginals import Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
-from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
 from gendyn.bridges.noise_engine import NoiseEngine
+from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
 from gendyn.bridges.pushforward import PushforwardEngine, PushforwardObjective
 from gendyn.bridges.references import (
     MLP,
