@@ -23,7 +23,7 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
-from gendyn.sde import StableSDEClassifier
+from gendyn.sde import StableSDEClassifier, StableSDEForecaster
 
 try:
     __version__ = version("gendyn")
@@ -44,6 +44,7 @@ __all__ = [
     "SchrodingerBridge",
     "Snapshots",
     "StableSDEClassifier",
+    "StableSDEForecaster",
     "StochasticInterpolant",
     "TrajectoryFlowMatching",
     "__version__",

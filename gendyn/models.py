@@ -22,7 +22,7 @@ from gendyn.interpolants import (
     TrajectoryFlowMatching,
 )
 from gendyn.mjp import MarkovJumpModel
-from gendyn.sde import StableSDEClassifier
+from gendyn.sde import StableSDEClassifier, StableSDEForecaster
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -38,6 +38,7 @@ MODELS: dict[str, type[Estimator]] = {
     "OptimalInterpolant": OptimalInterpolant,
     "SchrodingerBridge": SchrodingerBridge,
     "StableSDEClassifier": StableSDEClassifier,
+    "StableSDEForecaster": StableSDEForecaster,
     "StochasticInterpolant": StochasticInterpolant,
     "TrajectoryFlowMatching": TrajectoryFlowMatching,
 }

@@ -207,6 +207,18 @@ CASES = {
         )
         for name, parameters in {"labels": {"noise": 0}, "noise": {}}.items()
     },
+    "StableSDEForecaster": Case(
+        gendyn.StableSDEForecaster,
+        {"horizon": 2, "epochs": 30, "hidden": 6, "batch_size": 40, "patience": None, "step": 0.25, "n_samples": 4},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
+    "StableSDEForecaster(watched)": Case(
+        gendyn.StableSDEForecaster,
+        {"horizon": 1, "epochs": 30, "hidden": 6, "batch_size": 40, "patience": 30, "loss": "energy", "n_samples": 4},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
     "StableSDEClassifier": Case(
         gendyn.StableSDEClassifier,
         {"epochs": 30, "hidden": 6, "batch_size": 40, "patience": None, "step": 0.25, "n_samples": 2},

@@ -2,7 +2,9 @@
 
 from gendyn.sde.classifier import StableSDEClassifier
 from gendyn.sde.control_channels import ControlChannels
+from gendyn.sde.forecaster import StableSDEForecaster
 from gendyn.sde.noise_level import NOISE_LEVELS, NoiseLevel
+from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_scaling import SeriesScaling
@@ -24,6 +26,9 @@ __all__ = [
     "StableField",
     "StableProcess",
     "StableSDEClassifier",
+    "StableSDEForecaster",
+    "crps_loss",
+    "energy_loss",
     "read_series",
     "stable_design",
     "step_times",

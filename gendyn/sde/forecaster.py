@@ -1,0 +1,530 @@
+r"""Forecasts of irregular series with their uncertainty, by a stable neural SDE.
+
+.. math:: y_q = r_q(X) + m(z(t_q)) + s(z(t_q))\, \epsilon, \qquad \epsilon \sim N(0, 1) ,
+
+with the latent path z that the past drives, and goes on after it, and what is said without it, :math:`r`: the last
+observation and, where all series are asked about equally many rows, a ridge regression of the change since then on the
+recent past. Members differ by the noise of the latent path and by :math:`\epsilon`, and are trained by a proper score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gendyn.data import ControlMethod
+from gendyn.nn import seeded_linear
+from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.sde.control_channels import ControlChannel
+from gendyn.sde.proper_losses import crps_loss, energy_loss
+from gendyn.sde.recent_values import last_values, recent_values
+from gendyn.sde.ridge import Ridge
+from gendyn.sde.series import Series, read_series
+from gendyn.sde.stable_design import NoiseSharing, Parametrisation
+from gendyn.sde.stable_estimator import Inputs, Solver, StableEstimator, epoch_rows, under
+from gendyn.training import fingerprint
+
+__all__ = ["StableSDEForecaster"]
+
+Loss = Literal["crps", "energy"]
+
+_MEMBERS = 4
+"""Members of each forecast in training."""
+
+_ENOUGH = 20
+"""Held-out outcomes of a lead from which on its spread is chosen by them."""
+
+
+class ForecastHead(nn.Module):
+    """Mean and log deviation of channels from a state, a recent past and a lead; zero and given at the start."""
+
+    def __init__(self, hidden: int, told: int, dim: int, seed: int) -> None:
+        super().__init__()
+        generator = torch_generator(seed, "forecast head")
+        self.first = seeded_linear(hidden + told + 1, hidden, generator)
+        self.second = seeded_linear(hidden, hidden, generator)
+        self.last = seeded_linear(hidden, 2 * dim, generator, scale=0.0)
+
+    def forward(self, z: Tensor, told: Tensor, lead: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both ``(S, B, Q, D)`` of states ``(S, B, Q, h)``, pasts ``(B, T)`` and leads ``(B, Q)``."""
+        known = torch.cat([told[:, None].expand(-1, lead.shape[1], -1), lead[:, :, None]], dim=2)
+        x = self.first(torch.cat([z, known.expand(len(z), -1, -1, -1)], dim=3))
+        mean, log_deviation = self.last(torch.relu(self.second(torch.relu(x)))).chunk(2, dim=3)
+        return mean, log_deviation
+
+
+class StableSDEForecaster(StableEstimator):
+    """Forecast irregular series.
+
+    Parameters
+    ----------
+    horizon
+        Rows at the end of each series that are held back to learn to forecast them.
+    kind, hidden, layers, control, channels, degree, step, parametrisation, noise_sharing, solver
+        As for :class:`gendyn.StableSDEClassifier`. Controls see nothing after the end of the given past.
+    n_samples
+        Members of a forecast.
+    residual
+        Start from a ridge regression of the change since the last observation; without, from the mean.
+    recent
+        Times before the end that regression and head are told of.
+    loss
+        ``"crps"``, of every channel and time, or ``"energy"``, of whole forecasts, which sees dependence.
+    epochs, batch_size, lr, weight_decay, clip, dropout
+        Training by Adam; ``dropout`` hides entries of the recent past from the head.
+    validation_fraction, patience
+        Share of the series that is held out where no validation is given, and epochs without improvement after which
+        training stops; the best weights are restored, which may be those of the start. The spread of members is then
+        chosen on what was held out. ``patience=None`` holds out nothing, and keeps last weights and spread.
+
+    Attributes
+    ----------
+    lead_ : Tensor
+        Times from the end of a past to the rows that were held back ``(horizon,)``, medians over the series.
+    process_ : StableProcess
+        The latent process of a series that was never observed.
+    history_ : pandas.DataFrame
+        Loss by step, with the validation loss.
+
+    References
+    ----------
+    Oh, Lim, Kim. Stable neural stochastic differential equations in analyzing irregular time series data. 2024.
+    Gneiting, Raftery. Strictly proper scoring rules, prediction, and estimation. 2007.
+
+    Examples
+    --------
+    >>> t = torch.linspace(0, 20, 60)
+    >>> x = torch.stack([torch.sin(t + 0.3 * k) for k in range(40)])
+    >>> model = StableSDEForecaster(horizon=5, hidden=8, epochs=3).fit(x, progress=False)
+    >>> found = model.predict(x[:2, :55])
+    >>> bool((torch.from_numpy(found[:, :, 0]) - x[:2, 55:]).abs().max() < 0.1)
+    True
+    """
+
+    _estimator_type = "regressor"
+    lead_: Tensor
+
+    def __init__(
+        self,
+        horizon: int = 1,
+        *,
+        kind: str = "langevin",
+        hidden: int = 64,
+        layers: int = 1,
+        control: ControlMethod = "linear",
+        channels: Sequence[ControlChannel] = ("time", "delta"),
+        degree: int | None = 2,
+        step: float | None = 1 / 24,
+        parametrisation: Parametrisation = "bounded",
+        noise_sharing: NoiseSharing = "diagonal",
+        solver: Solver = "auto",
+        n_samples: int = 50,
+        residual: bool = True,
+        recent: int = 8,
+        loss: Loss = "crps",
+        epochs: int = 40,
+        batch_size: int | None = None,
+        lr: float = 3e-3,
+        weight_decay: float = 1e-2,
+        clip: float | None = 1.0,
+        dropout: float = 0.0,
+        validation_fraction: float = 0.15,
+        patience: int | None = 10,
+    ) -> None:
+        self.horizon = horizon
+        self.kind = kind
+        self.hidden = hidden
+        self.layers = layers
+        self.control = control
+        self.channels = channels
+        self.degree = degree
+        self.step = step
+        self.parametrisation = parametrisation
+        self.noise_sharing = noise_sharing
+        self.solver = solver
+        self.n_samples = n_samples
+        self.residual = residual
+        self.recent = recent
+        self.loss = loss
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.dropout = dropout
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+
+    def fit(
+        self,
+        data: Any,
+        y: Any = None,
+        *,
+        times: Any = None,
+        mask: Any = None,
+        static: Any = None,
+        validation: Any = None,
+        seed: Seed = 0,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Learn to forecast the last rows of series from those before.
+
+        Parameters
+        ----------
+        data, times, mask
+            Whole series, see :func:`~gendyn.sde.read_series`; what of the last rows was not observed is not asked.
+        y
+            Accepted for the sake of scikit-learn; the series are their own targets.
+        static
+            Static covariates ``(B, S)``, NaN where unknown.
+        validation
+            Series, or a mapping with ``data``, ``times``, ``mask`` and ``static``, by which training is stopped; by
+            default a share of the series.
+        seed, progress, checkpoint, resume, device
+            As for :meth:`gendyn.StableSDEClassifier.fit`.
+
+        Raises
+        ------
+        TypeError
+            If the data are no series.
+        ValueError
+            If a series has not more rows than the horizon, or a hyper-parameter is out of range.
+        TrainingDiverged
+            If the loss stops being finite.
+        """
+        self._check_hyper_parameters()
+        if self.horizon < 1 or self.recent < 1:
+            raise ValueError(f"horizon and recent must be at least 1; got {self.horizon} and {self.recent}")
+        if self.loss not in get_args(Loss):
+            raise ValueError(f"loss must be one of {', '.join(get_args(Loss))}; got {self.loss!r}")
+        series = read_series(data, times=times, mask=mask).to(device)
+        root = self._seed(seed)
+        past, asked, target = _cut(series, self.horizon)
+        held = None
+        if validation is not None:
+            part = dict(validation) if isinstance(validation, Mapping) else {"data": validation}
+            held_static = part.pop("static", None)
+            held = (*_cut(read_series(**part).to(series.values.device, series.values.dtype), self.horizon), held_static)
+            if held[0].dim != series.dim:
+                raise ValueError(f"validation must have the {series.dim} channels of the series; got {held[0].dim}")
+        elif self.patience is not None:
+            if len(series) < 2:
+                raise ValueError("one series cannot be divided; give validation=, or patience=None")
+            order = torch.randperm(len(series), generator=torch_generator(root, "validation split"))
+            n = min(max(1, round(self.validation_fraction * len(series))), len(series) - 1)
+            out, kept = order[:n].sort().values, order[n:].sort().values
+            rows = None if static is None else np.asarray(static)
+            held = (past.rows(out), asked[out], target[out], None if rows is None else rows[out.numpy()])
+            past, asked, target = past.rows(kept), asked[kept], target[kept]
+            static = None if rows is None else rows[kept.numpy()]
+        gaps = past.times.diff(dim=1)
+        self._gap = float(gaps[gaps > 0].median()) if bool((gaps > 0).any()) else 1.0
+        self.lead_ = (asked - past.times[:, -1:]).median(0).values
+        scaled, known = self._prepare(past, static, root)
+        self._gap /= self.scaling_.unit
+        inputs, told = self._asked(past, scaled, known, asked)
+        outcome = (target - self.scaling_.mean) / self.scaling_.deviation
+        start = self._fit_start(scaled, told, outcome)
+        inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
+        learned = _Batch(inputs, told, self._leads(past, asked), outcome)
+        watched = None
+        if held is not None:
+            watched = self._batch_of(held[0], held[1], self._static_of(held[3], len(held[0])), held[2])
+        objective = _Forecasts(self, learned, watched)
+        identity = fingerprint(
+            outcome.nan_to_num(), scaled.values.nan_to_num(), scaled.times, asked, model="StableSDEForecaster",
+            seed=root, **self._plain_params(),
+        )  # fmt: skip
+        options = {"progress": progress, "checkpoint": checkpoint, "resume": resume}
+        self._spread = torch.ones_like(self.lead_)
+        self._train(objective, identity, n=len(past), watched=held is not None, **options)  # type: ignore[arg-type]
+        if watched is not None:
+            self._spread = self._best_spread(watched)
+        self._finish(inputs)
+        return self
+
+    def predict_samples(
+        self,
+        data: Any,
+        at: Any = None,
+        *,
+        times: Any = None,
+        mask: Any = None,
+        static: Any = None,
+        n: int | None = None,
+        seed: Seed = 0,
+    ) -> NDArray[Any]:
+        """Return members of forecasts ``(S, B, Q, D)``.
+
+        Parameters
+        ----------
+        data, times, mask, static
+            The pasts, as for :meth:`fit`.
+        at
+            Times ``(Q,)`` or ``(B, Q)``, none before the end of the past; by default :attr:`lead_` after it. A
+            regression knows its own leads alone: at other times a model with one goes along the lines between them.
+        n
+            Number of members, by default ``n_samples``.
+        seed
+            Of the noise.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If channels are not those of the fit, or a time lies before the end of a past.
+        """
+        series = self._read(data, None, times, mask)
+        ends = series.times[:, -1:]
+        asked = ends + self.lead_ if at is None else torch.as_tensor(at, dtype=torch.float64)
+        asked = asked.expand(len(series), -1)
+        early = torch.nonzero(asked < ends)
+        if len(early):
+            i, k = early[0].tolist()
+            raise ValueError(
+                f"a forecast lies after its past; series {i} ends at {float(ends[i, 0]):g} and is asked about "
+                f"{float(asked[i, k]):g}: interpolate instead"
+            )
+        batch = self._batch_of(series, asked, self._static_of(static, len(series)), None)
+        count = self.n_samples if n is None else n
+        if count < 1:
+            raise ValueError(f"n must be at least 1; got {count}")
+        with torch.no_grad():
+            members = self._members_of(batch, count, derive_seed(as_seed(seed), "predict"))
+            members = self.scaling_.inverse(self._spread_out(members, batch.leads))
+        return members.cpu().numpy()
+
+    def predict(self, data: Any, at: Any = None, **options: Any) -> NDArray[Any]:
+        """Return the mean forecast ``(B, Q, D)``; arguments are those of :meth:`predict_samples`."""
+        return np.asarray(self.predict_samples(data, at, **options).mean(0))
+
+    def predict_interval(self, data: Any, at: Any = None, *, level: float = 0.8, **options: Any) -> NDArray[Any]:
+        """Return lower and upper bounds ``(2, B, Q, D)`` that hold the outcome with a probability.
+
+        Raises
+        ------
+        ValueError
+            If the level does not lie between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1; got {level}")
+        members = self.predict_samples(data, at, **({"n": max(200, self.n_samples)} | options))
+        return np.asarray(np.quantile(members, [(1 - level) / 2, (1 + level) / 2], axis=0))
+
+    def score(self, data: Any, y: Any = None, *, times: Any = None, mask: Any = None, static: Any = None) -> float:
+        """Return minus the mean CRPS of the last rows of whole series, in standard deviations; higher is better."""
+        series = self._read(data, None, times, mask)
+        past, asked, target = _cut(series, self.horizon)
+        batch = self._batch_of(past, asked, self._static_of(static, len(past)), target)
+        return -self._crps(batch, max(2, self.n_samples), derive_seed(self.seed_, "score"))
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _head(self, seed: int) -> nn.Module:
+        told = 2 * self.recent * self._dim
+        return ForecastHead(self.hidden, told, self._dim, seed)
+
+    def _leads(self, past: Series, asked: Tensor) -> Tensor:
+        """Return scaled times since the end of each past ``(B, Q)``."""
+        return ((asked - past.times[:, -1:]) / self.scaling_.unit).to(past.values)
+
+    def _asked(self, past: Series, scaled: Series, known: Tensor | None, asked: Tensor) -> tuple[Inputs, Tensor]:
+        """Return inputs with places of the asked times, and the recent past."""
+        inputs = self._inputs(scaled, known, self.scaling_.clock(asked, past))
+        return inputs, recent_values(scaled, self._gap, self.recent)
+
+    def _fit_start(self, scaled: Series, told: Tensor, outcome: Tensor) -> Tensor:
+        """Fit the regression and the deviation of what it leaves; return forecasts of left-out series ``(B, Q, D)``."""
+        seen = ~outcome.isnan()
+        base = torch.zeros_like(outcome)
+        self._ridge = None
+        if self.residual:
+            base = last_values(scaled)[:, None].expand_as(outcome).clone()
+            if bool(seen.all()):
+                change = (outcome - base).flatten(1)
+                self._ridge, left_out = Ridge.fit(told, change)
+                base = base + left_out.reshape(outcome.shape)
+        error = torch.where(seen, outcome - base, 0.0).square().sum(0) / seen.sum(0).clamp_min(1)
+        self._deviation = error.sqrt().clamp_min(1e-4)
+        return base
+
+    def _between(self, leads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return numbers of the fitted leads around leads ``(B, Q)``, and the way from one to the other."""
+        fitted = (self.lead_ / self.scaling_.unit).to(leads)
+        right = torch.searchsorted(fitted, leads.contiguous()).clamp_max(len(fitted) - 1)
+        left = (right - 1).clamp_min(0)
+        span = (fitted[right] - fitted[left]).clamp_min(torch.finfo(leads.dtype).tiny)
+        return left, right, ((leads - fitted[left]) / span).clamp(0, 1)[:, :, None]
+
+    def _start_at(self, scaled: Series, told: Tensor, leads: Tensor) -> Tensor:
+        """Return what is said without a network ``(B, Q, D)``."""
+        base = scaled.values.new_zeros(*leads.shape, self._dim)
+        if not self.residual:
+            return base
+        base = base + last_values(scaled)[:, None]
+        if self._ridge is None:
+            return base
+        left, right, part = self._between(leads)
+        change = self._ridge(told).reshape(len(leads), -1, self._dim)
+        rows = torch.arange(len(leads), device=leads.device)[:, None]
+        return base + change[rows, left] + part * (change[rows, right] - change[rows, left])
+
+    def _start_deviation(self, leads: Tensor) -> Tensor:
+        """Return the deviation of the start from outcomes, along the lines between fitted leads ``(B, Q, D)``."""
+        left, right, part = self._between(leads)
+        return self._deviation[left] + part * (self._deviation[right] - self._deviation[left])
+
+    def _batch_of(self, past: Series, asked: Tensor, static: Tensor | None, target: Tensor | None) -> _Batch:
+        """Return what is asked of a fitted model."""
+        scaled = self.scaling_.transform(past)
+        inputs, told = self._asked(past, scaled, static, asked)
+        leads = self._leads(past, asked)
+        start = self._start_at(scaled, told, leads)
+        outcome = None if target is None else (target - self.scaling_.mean) / self.scaling_.deviation
+        inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
+        return _Batch(inputs, told, leads, outcome)
+
+    def _members(self, batch: _Batch, n: int, seed: int, *, learning: bool = False) -> Tensor:
+        """Return scaled members ``(S, B, Q, D)`` of one block."""
+        inputs = batch.inputs
+        if inputs.places is None or inputs.start is None:
+            raise ValueError("a forecast needs times that are asked about")
+        z = self._latent(inputs, seed, n, learning=learning)
+        at = inputs.places[None, :, :, None].expand(n, -1, -1, z.shape[3])
+        told = batch.told
+        generator = torch_generator(seed, "members")
+        if learning and self.dropout > 0:
+            kept = torch.rand(told.shape, generator=generator) >= self.dropout
+            told = told * kept.to(told) / (1 - self.dropout)
+        mean, log_deviation = self._model["head"](z.gather(2, at), told, batch.leads)
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        found: Tensor = inputs.start + self._start_deviation(batch.leads) * (
+            mean + log_deviation.clamp(-4, 4).exp() * noise
+        )
+        return found
+
+    def _members_of(self, batch: _Batch, n: int, seed: int) -> Tensor:
+        """Return members of any number of series, in blocks."""
+        size = max(1, 4096 // n)
+        return torch.cat(
+            [self._members(part, n, derive_seed(seed, k)) for k, part in enumerate(batch.blocks(size))], dim=1
+        )
+
+    def _score_of(self, members: Tensor, outcome: Tensor) -> Tensor:
+        seen = ~outcome.isnan()
+        return (crps_loss if self.loss == "crps" else energy_loss)(members, outcome.nan_to_num(), seen)
+
+    def _spread_out(self, members: Tensor, leads: Tensor) -> Tensor:
+        """Return members ``(S, B, Q, D)`` with deviations from their mean as wide as was found right."""
+        left, right, part = self._between(leads)
+        spread = self._spread.to(leads)
+        factor = spread[left][:, :, None] + part * (spread[right] - spread[left])[:, :, None]
+        centre = members.mean(0)
+        return centre + factor * (members - centre)
+
+    @torch.no_grad()
+    def _crps(self, batch: _Batch, n: int, seed: int) -> float:
+        members = self._spread_out(self._members_of(batch, n, seed), batch.leads)
+        outcome = members.mean(0) if batch.outcome is None else batch.outcome
+        return float(crps_loss(members, outcome.nan_to_num(), ~outcome.isnan()))
+
+    @torch.no_grad()
+    def _best_spread(self, batch: _Batch) -> Tensor:
+        """Return for each lead the factor at which 80 % intervals hold as much of what was held out."""
+        members = self._members_of(batch, 100, derive_seed(self.seed_, "spread"))
+        low, high = torch.quantile(members, torch.tensor([0.1, 0.9], dtype=members.dtype), dim=0)
+        centre = members.mean(0)
+        outcome = centre if batch.outcome is None else batch.outcome
+        # The least factor at which an outcome is inside.
+        above = (outcome - centre) / (high - centre).clamp_min(1e-12)
+        below = (centre - outcome) / (centre - low).clamp_min(1e-12)
+        needed = torch.maximum(above, below)
+        found = []
+        for lead in needed.unbind(1):
+            seen = lead[~lead.isnan()]
+            found.append(torch.quantile(seen, 0.8) if len(seen) >= _ENOUGH else seen.new_ones(()))
+        return torch.stack(found).clamp(0.5, 4.0).cpu().to(torch.float64)
+
+    def _more_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"lead": self.lead_, "deviation": self._deviation, "spread": self._spread}
+        if self._ridge is not None:
+            tensors |= {f"ridge.{name}": value for name, value in self._ridge.state_dict().items()}
+        return tensors, {"gap": self._gap}
+
+    def _restore_more(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
+        self.lead_, self._deviation = tensors["lead"].cpu(), tensors["deviation"]
+        ridge = under(tensors, "ridge.")
+        self._ridge = Ridge.from_state(ridge) if ridge else None
+        self._gap, self._spread = float(extra["gap"]), tensors["spread"].cpu()
+
+
+class _Batch:
+    """Inputs, recent pasts, leads and outcomes of some series."""
+
+    def __init__(self, inputs: Inputs, told: Tensor, leads: Tensor, outcome: Tensor | None) -> None:
+        self.inputs, self.told, self.leads, self.outcome = inputs, told, leads, outcome
+
+    def rows(self, index: Tensor | slice) -> _Batch:
+        outcome = None if self.outcome is None else self.outcome[index]
+        return _Batch(self.inputs.rows(index), self.told[index], self.leads[index], outcome)
+
+    def blocks(self, size: int) -> list[_Batch]:
+        return [self.rows(slice(k, k + size)) for k in range(0, len(self.inputs), size)]
+
+
+class _Forecasts:
+    """A proper score of members, over batches of an epoch."""
+
+    def __init__(self, model: StableSDEForecaster, learned: _Batch, watched: _Batch | None) -> None:
+        self.module: nn.Module = model._model
+        self._model, self._learned, self._watched = model, learned, watched
+        self._size = model._batch(len(learned.inputs))
+
+    def loss(self, step: int, generator: torch.Generator) -> Tensor:
+        """Return the score of one batch."""
+        rows = epoch_rows(len(self._learned.inputs), self._size, step, self._model.seed_)
+        part = self._learned.rows(rows.to(self._learned.told.device))
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        outcome = part.outcome
+        if outcome is None:
+            raise ValueError("a forecast is learned from outcomes")
+        return self._model._score_of(self._model._members(part, _MEMBERS, seed, learning=True), outcome)
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Return the score of what was held out."""
+        if self._watched is None or self._watched.outcome is None:
+            return math.nan
+        members = self._model._members_of(self._watched, 16, derive_seed(self._model.seed_, "validation"))
+        return float(self._model._score_of(members, self._watched.outcome))
+
+
+def _cut(series: Series, horizon: int) -> tuple[Series, Tensor, Tensor]:
+    """Return pasts, and times ``(B, Q)`` and values ``(B, Q, D)`` of the last rows."""
+    short = torch.nonzero(series.lengths <= horizon).flatten()
+    if len(short):
+        i = int(short[0])
+        raise ValueError(
+            f"series {i} has {int(series.lengths[i])} rows, no more than the horizon of {horizon}; nothing is left to "
+            "forecast from"
+        )
+    lengths = series.lengths - horizon
+    rows = lengths[:, None] + torch.arange(horizon)
+    target = series.values[torch.arange(len(series))[:, None], rows]
+    most = int(lengths.max())
+    last = torch.minimum(torch.arange(most), lengths[:, None] - 1)
+    beyond = (torch.arange(most) >= lengths[:, None])[:, :, None].to(series.values.device)
+    values = series.values[:, :most].masked_fill(beyond, torch.nan)
+    past = Series(series.times.gather(1, last), values, lengths, series.labels, series.names)
+    return past, series.times.gather(1, rows), target
