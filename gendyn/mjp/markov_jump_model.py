@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
@@ -19,16 +19,16 @@ from gendyn.mjp.emission import Emission
 from gendyn.mjp.gaussian_emission import GaussianEmission, observe_levels
 from gendyn.mjp.jump_letter import jump_letter
 from gendyn.mjp.label_noise import LabelNoise
-from gendyn.mjp.likelihood import HiddenLikelihood, Likelihood
+from gendyn.mjp.likelihood import ExpectedEvents, HiddenLikelihood
 from gendyn.mjp.maximum_likelihood import (
     JumpParameters,
     LikelihoodFit,
     anchor_rates,
     likelihood_of,
-    maximise_likelihood,
     time_unit,
 )
 from gendyn.mjp.observations import StateObservations
+from gendyn.mjp.polish import polish
 from gendyn.mjp.rate_interval import gamma_interval, log_rate_errors, mixture_interval
 from gendyn.mjp.rate_network import rate_features
 from gendyn.mjp.shipped_network import shipped_network
@@ -48,9 +48,6 @@ _FIRM = 40.0
 
 _FEW = 2.0
 """Changes seen for every link below which the likelihood is not listened to at all."""
-
-_LEAST_NOISE = 1e-4
-"""Where the likelihood is asked whether labels go wrong at all."""
 
 Data = Paths | JumpPaths | pd.DataFrame | Sequence[tuple[Any, Any]]
 
@@ -105,13 +102,11 @@ class MarkovJumpModel(Estimator):
     link_probability_ : Tensor or None
         Probability that each jump is possible at all, ``(S, S)``; ``None`` without the network.
     jumps_, exposure_ : Tensor
-        Expected numbers of jumps ``(S, S)`` and times spent ``(S,)``.
+        Expected numbers of jumps ``(S, S)`` and times spent ``(S,)``; of labels as they are with ``"zero-shot"``.
     identifiable_ : Tensor
         Whether the data tell how each state is left, ``(S,)``.
-    log_likelihood_ : float
-        Of the likelihood's estimate, or of the network's with ``"zero-shot"``.
     history_ : pandas.DataFrame
-        ``step`` and ``loss``, minus the log-likelihood.
+        ``step`` and ``loss``, minus the log-likelihood; no rows with ``"zero-shot"``, which searches nothing.
 
     References
     ----------
@@ -137,7 +132,6 @@ class MarkovJumpModel(Estimator):
     jumps_: Tensor
     exposure_: Tensor
     identifiable_: Tensor
-    log_likelihood_: float
 
     def __init__(
         self,
@@ -213,11 +207,23 @@ class MarkovJumpModel(Estimator):
         self.seed_ = root
         start = self._start(seen, emission, allowed)
         if self.method == "zero-shot":
-            likelihood = likelihood_of(seen, start.noise)
-            found = maximise_likelihood(likelihood, start, em_steps=0, max_iterations=0)
+            found = LikelihoodFit(start, self._counted, [], True, 0)
         else:
-            found, likelihood = self._polish(seen, start, store, kept)
-        self._adopt(seen, found, likelihood, allowed)
+            absent = None
+            if self.link_probability_ is not None and self.allowed is None:
+                absent = self.link_probability_ < 0.5
+            found = polish(
+                seen,
+                start,
+                absent=absent,
+                store=store,
+                kept=kept,
+                estimate_initial=isinstance(self.initial, str),
+                em_steps=self.em_steps,
+                max_iterations=self.max_iterations,
+                tolerance=self.tolerance,
+            )
+        self._adopt(seen, found, allowed)
         return self
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
@@ -241,7 +247,7 @@ class MarkovJumpModel(Estimator):
         weight = self._weight()
         bounds = [torch.zeros_like(self.rate_matrix_) for _ in range(2)]
         if self._posterior is not None:
-            mean, shape, link = self._posterior
+            mean, shape, link, _ = self._posterior
             mixed = mixture_interval(mean, shape, link, level)
             bounds = [(1 - weight) * bound for bound in mixed]
         if self.method != "zero-shot":
@@ -361,7 +367,7 @@ class MarkovJumpModel(Estimator):
     def _start(self, seen: StateObservations, emission: Emission, allowed: Tensor | None) -> JumpParameters:
         """Return where the likelihood starts, and keep what the network believes."""
         size, initial = seen.n_states, check_law(self.initial, seen.n_states)
-        self._posterior: tuple[Tensor, Tensor, Tensor] | None = None
+        self._posterior: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         self.link_probability_ = None
         if self.method == "em":
             law = torch.full((size,), 1 / size, dtype=torch.float64) if initial is None else initial
@@ -377,53 +383,25 @@ class MarkovJumpModel(Estimator):
         if allowed is not None:
             # Jumps that are known to be possible are not asked about.
             link = off.to(torch.float64)
-        self._posterior = (found.mean[0].double() / unit, found.shape[0].double(), link)
+        mean = found.mean[0].double() / unit
+        rates = link * mean * found.shrinkage[0].double()
+        self._posterior = (mean, found.shape[0].double(), link, rates)
         self.link_probability_ = link
-        rates = link * self._posterior[0]
+        spent, starts = summary.dwell[0], summary.starts[0]
+        # What the rates expect of the times that the labels show: no pass over the paths.
+        self._counted = ExpectedEvents(math.nan, rates * spent[:, None], spent, summary.counts.new_zeros(0), starts)
         law = torch.softmax(found.initial[0].double(), 0) if initial is None else initial
         if isinstance(emission, LabelNoise) and emission.kind == "uniform":
             emission = LabelNoise.uniform(seen.meaning, float(found.noise[0].clamp(1e-3, 0.4)))
         return JumpParameters(rates - torch.diag(rates.sum(1)), emission, law)
 
-    def _polish(
-        self,
-        seen: StateObservations,
-        start: JumpParameters,
-        store: Checkpoint | None,
-        kept: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
-    ) -> tuple[LikelihoodFit, Likelihood]:
-        """Maximise the likelihood, first with right labels where noise does not pay at the start."""
-        if self.link_probability_ is not None and self.allowed is None:
-            off = torch.where(self.link_probability_ < 0.5, 0.0, start.rates).fill_diagonal_(0.0)
-            start = JumpParameters(off - torch.diag(off.sum(1)), start.noise, start.initial)
-        stages: list[Emission] = [start.noise]
-        if isinstance(start.noise, LabelNoise) and start.noise.kind == "uniform" and seen.certain:
-            right = LabelNoise.fixed(seen.meaning)
-            possible = likelihood_of(seen, right).value(start.rates, right.emission, start.initial) > -1e250
-            if possible and not _noise_pays(seen, start):
-                stages.insert(0, right)
-        options: dict[str, Any] = {
-            "estimate_initial": isinstance(self.initial, str),
-            "em_steps": self.em_steps,
-            "max_iterations": self.max_iterations,
-            "tolerance": self.tolerance,
-        }
-        for stage, emission in enumerate(stages):
-            here = JumpParameters(start.rates, emission, start.initial)
-            likelihood = likelihood_of(seen, emission)
-            found = _run_stage(likelihood, here, stage, store, kept, options)
-            if len(stages) == 1 or stage == 1 or not _noise_pays(seen, found.parameters):
-                break
-        return found, likelihood
-
-    def _adopt(
-        self, seen: StateObservations, found: LikelihoodFit, likelihood: Likelihood, allowed: Tensor | None
-    ) -> None:
+    def _adopt(self, seen: StateObservations, found: LikelihoodFit, allowed: Tensor | None) -> None:
         now, events = found.parameters, found.events
+        likelihood = likelihood_of(seen, now.noise)
         self._likely = now.rates.clone().fill_diagonal_(0.0)
         self._emission = now.noise
         self._pending = (likelihood, now)
-        self.__dict__.pop("_known_errors", None)
+        self._known_errors: Tensor | None = None
         self.jumps_, self.exposure_ = events.jumps, events.dwell
         self.initial_law_ = (
             now.initial
@@ -435,7 +413,7 @@ class MarkovJumpModel(Estimator):
         self.noise_ = (
             float(1 - self.emission_[:, :size].diagonal().mean()) if isinstance(now.noise, LabelNoise) else 0.0
         )
-        self.log_likelihood_ = found.history[-1]
+        self._log_likelihood = found.history[-1] if found.history else None
         self.identifiable_ = events.dwell > time_unit(seen)
         if self.method == "em" and not bool(self.identifiable_.all()):
             prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
@@ -444,7 +422,7 @@ class MarkovJumpModel(Estimator):
         weight = self._weight()
         off = self._likely * weight
         if self._posterior is not None:
-            off = off + (1 - weight) * self._posterior[0] * self._posterior[2]
+            off = off + (1 - weight) * self._posterior[3]
         self.rate_matrix_ = off - torch.diag(off.sum(1))
         self.process_ = RateMatrix(self.rate_matrix_, seen.states)
         self._span = (float(seen.times.min()), float(seen.times.max()))
@@ -459,17 +437,25 @@ class MarkovJumpModel(Estimator):
             return torch.zeros_like(self.jumps_)
         if self._posterior is None:
             return torch.ones_like(self.jumps_)
-        mean, _, link = self._posterior
+        _, _, link, estimate = self._posterior
         if self._changes < _FEW * float(link.sum()):
             return torch.zeros_like(self.jumps_)
         # Jumps that either of the two expects: a link without any is known to be slow where much time was spent.
-        expected = self.exposure_[:, None] * torch.maximum(self._likely, mean * link)
+        expected = self.exposure_[:, None] * torch.maximum(self._likely, estimate)
         return expected / (expected + _FIRM)
+
+    @property
+    def log_likelihood_(self) -> float:
+        """Log-likelihood of what was found, the network's estimate with ``"zero-shot"``; computed when asked for."""
+        if self._log_likelihood is None:
+            likelihood, now = self._pending
+            self._log_likelihood = likelihood.value(*now.triple)
+        return self._log_likelihood
 
     @property
     def _errors(self) -> Tensor:
         """Standard errors of log rates ``(S, S)``."""
-        if "_known_errors" not in self.__dict__:
+        if self._known_errors is None:
             likelihood, now = self._pending
             errors = log_rate_errors(likelihood, now)
             self._known_errors = torch.where(torch.isnan(errors), torch.inf, errors)
@@ -518,7 +504,7 @@ class MarkovJumpModel(Estimator):
             "identifiable": self.identifiable_,
         }
         if self._posterior is not None:
-            tensors |= dict(zip(("mean", "shape", "link"), self._posterior, strict=True))
+            tensors |= dict(zip(("mean", "shape", "link", "estimate"), self._posterior, strict=True))
         kind = self._emission.kind if isinstance(self._emission, LabelNoise) else "gaussian"
         names = None if self.process_.states is None else list(self.process_.states)
         return tensors, {
@@ -537,46 +523,13 @@ class MarkovJumpModel(Estimator):
         self.identifiable_ = tensors["identifiable"].cpu().to(torch.bool)
         self._posterior = None
         if "mean" in tensors:
-            self._posterior = (tensors["mean"].cpu(), tensors["shape"].cpu(), tensors["link"].cpu())
+            mean, shape, link, rates = (tensors[k].cpu() for k in ("mean", "shape", "link", "estimate"))
+            self._posterior = (mean, shape, link, rates)
         self.link_probability_ = None if self._posterior is None else self._posterior[2]
         kind = extra["emission"]
         self._emission = GaussianEmission(self.emission_) if kind == "gaussian" else LabelNoise(self.emission_, kind)
-        self.noise_, self.log_likelihood_ = float(extra["noise"]), float(extra["log_likelihood"])
+        self.noise_, self._log_likelihood = float(extra["noise"]), float(extra["log_likelihood"])
         low, high = extra["span"]
         self._changes = int(extra["changes"])
         self._span = (float(low), float(high))
         self.process_ = RateMatrix(self.rate_matrix_, extra["states"])
-
-
-def _run_stage(
-    likelihood: Likelihood,
-    start: JumpParameters,
-    stage: int,
-    store: Checkpoint | None,
-    kept: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None,
-    options: Mapping[str, Any],
-) -> LikelihoodFit:
-    """Run one search, from where an earlier one was stopped, and keep its EM steps."""
-    history: list[float] = []
-    later = kept is not None and kept[1]["stage"] > stage
-    if kept is not None and kept[1]["stage"] == stage:
-        tensors, state = kept
-        noise = replace(cast(Any, start.noise), emission=tensors["emission"])
-        start = JumpParameters(tensors["rates"], noise, tensors["initial"])
-        history = [float(v) for v in state["history"]]
-
-    def write(now: JumpParameters, values: list[float]) -> None:
-        if store is not None and not later:
-            tensors = {"rates": now.rates, "emission": now.noise.emission, "initial": now.initial}
-            store.write(tensors, {"step": len(values), "stage": stage, "history": values})
-
-    return maximise_likelihood(likelihood, start, history=history, after=write, **options)
-
-
-def _noise_pays(seen: StateObservations, at: JumpParameters) -> bool:
-    """Whether the likelihood rises with the first wrong labels."""
-    noise = LabelNoise.uniform(seen.meaning, _LEAST_NOISE)
-    slopes = HiddenLikelihood(seen).slopes(at.rates, noise.emission, at.initial.clamp_min(1e-6))
-    size = seen.n_states
-    towards = (1 - torch.eye(size, dtype=torch.float64)) / (size - 1) - torch.eye(size, dtype=torch.float64)
-    return float((slopes.emission[:, :size] * towards).sum()) > 0

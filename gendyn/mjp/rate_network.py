@@ -8,7 +8,15 @@ It corrects an anchor, changes seen over time spent,
     \mu_{ij} = a_{ij}\, e^{\delta_{ij}}, \qquad
     \tau Q_{ij} \sim (1 - \lambda_{ij})\, \delta_0 + \lambda_{ij}\, \mathrm{Gamma}(k_{ij},\, \text{mean } \mu_{ij}),
 
-with correction :math:`\delta`, shape :math:`k` and the probability :math:`\lambda` that there is a link at all. One
+with correction :math:`\delta`, shape :math:`k` and the probability :math:`\lambda` that there is a link at all. From
+few jumps the mean of such a law is ruled by the rare process that is very fast. The point estimate is therefore
+
+.. math::
+
+    \hat Q_{ij} = e^{-s_{ij}}\, \lambda_{ij} \mu_{ij} / \tau ,
+
+with a shrinkage :math:`s` that makes the expected error relative to the size of the whole matrix least,
+:math:`\lVert \hat Q - Q \rVert^2 / \lVert Q \rVert^2`; where jumps are many it vanishes. One
 token stands for each pair of states; layers mix a token with its reverse, its row and column, and matrix products of
 all tokens, in which powers and logarithms of matrices can be told. All of it commutes with a relabelling of the
 states, and time enters in units of :math:`\tau` only, so that :math:`Q` follows both exactly.
@@ -149,6 +157,8 @@ class RatePosterior:
         :math:`\mu` and :math:`k` of the Gamma law, ``(B, S, S)``; the diagonal means nothing.
     link
         Logit of :math:`\lambda`, ``(B, S, S)``.
+    shrinkage
+        Factor :math:`e^{-s}` of the point estimate, ``(B, S, S)``.
     initial
         Logits of the law of the first look, ``(B, S)``.
     noise
@@ -158,8 +168,13 @@ class RatePosterior:
     mean: Tensor
     shape: Tensor
     link: Tensor
+    shrinkage: Tensor
     initial: Tensor
     noise: Tensor
+
+    def estimate(self) -> Tensor:
+        r"""Return point estimates of the rates in units of :math:`1/\tau`, ``(B, S, S)``."""
+        return torch.sigmoid(self.link) * self.mean * self.shrinkage
 
 
 class RateNetwork(nn.Module):
@@ -187,6 +202,9 @@ class RateNetwork(nn.Module):
         self.mixing = nn.ModuleList(_Mixing(width, products, generator) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.pair_head = seeded_linear(width, 3, generator)
+        self.shrinkage_head = seeded_linear(width, 1, generator)
+        nn.init.zeros_(self.shrinkage_head.weight)
+        nn.init.zeros_(self.shrinkage_head.bias)
         self.initial_head = seeded_linear(width, 1, generator)
         self.noise_head = seeded_linear(width, 1, generator)
 
@@ -206,6 +224,7 @@ class RateNetwork(nn.Module):
             mean=features.anchor * correction.clamp(-_CLAMP, _CLAMP).exp(),
             shape=nn.functional.softplus(shape) + 0.3,
             link=link,
+            shrinkage=self.shrinkage_head(state)[..., 0].clamp(-_CLAMP, _CLAMP).neg().exp(),
             initial=self.initial_head(own)[..., 0],
             noise=nn.functional.softplus(self.noise_head(state.mean((1, 2)))[:, 0]) / _MOST_NOISE,
         )
