@@ -324,6 +324,7 @@ def test_all_scenes_in_one_report(short, folder):
     assert run(["demo", "all", "--out", "all"]) == 0
     assert (folder / "all" / "populations" / "paths.npz").exists()
     assert (folder / "all" / "noise-dial" / "noise-dial.png").exists()
+    assert (folder / "all" / "flashing-ratchet" / "flashing-ratchet.png").exists()
     assert (folder / "all" / "report.html").exists()
 
 

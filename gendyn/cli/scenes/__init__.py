@@ -1,5 +1,6 @@
 """The scenes that ``gendyn demo`` shows; a new one joins by a line in :data:`SCENES`."""
 
+from gendyn.cli.scenes.flashing_ratchet import FLASHING_RATCHET
 from gendyn.cli.scenes.noise_dial import NOISE_DIAL
 from gendyn.cli.scenes.populations import POPULATIONS
 from gendyn.cli.scenes.scene import Scene, Stage
@@ -9,5 +10,6 @@ __all__ = ["SCENES", "Scene", "Stage"]
 SCENES: dict[str, Scene] = {
     "populations": POPULATIONS,
     "noise-dial": NOISE_DIAL,
+    "flashing-ratchet": FLASHING_RATCHET,
 }
 """Scenes by name, the default first."""
