@@ -153,9 +153,9 @@ LEARNED: dict[str, tuple[tuple[str, Any, dict[str, Any]], ...]] = {
     "repressilator50": (("refinement", gd.references.Repressilator(), {}),),
     "gom200": (("refinement", gd.references.LinearPlusMLP(hidden=(16, 16)), {"substeps": 8}),),
     "sbirr_gom111": (("refinement", gd.references.LinearPlusMLP(hidden=(16, 16)), {"substeps": 8}),),
-    "pbmc500": (("refinement", gd.references.Brownian(), {}),),
-    "hesc": (("refinement", gd.references.Brownian(), {}),),
-    "eb300": (("refinement", gd.references.Brownian(), {}),),
+    "pbmc500": (("refinement", ("brownian", "linear"), {"sigma": "held-out"}),),
+    "hesc": (("refinement", ("brownian", "linear"), {"sigma": "held-out"}),),
+    "eb300": (("refinement", ("brownian", "linear"), {"sigma": "held-out"}),),
 }
 """What is learned on each set: a name, a family and options of :class:`gendyn.ReferenceRefinement`."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.noise_engine import NoiseEngine
 from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
 from gendyn.bridges.pushforward import PushforwardEngine, PushforwardObjective
+from gendyn.bridges.reference_choice import NOISE_SHARES, reference_choice
 from gendyn.bridges.references import (
     MLP,
     GradientField,
@@ -71,7 +73,8 @@ class ReferenceRefinement(BridgeEstimator):
     Parameters
     ----------
     family
-        A family of :mod:`gendyn.references`, such as ``gd.references.LotkaVolterra()``, or its name.
+        A family of :mod:`gendyn.references`, such as ``gd.references.LotkaVolterra()``, or its name; or several, of
+        which the one that best predicts training populations left out of training is taken.
     method
         ``"pushforward"``: by the likelihood of every population under the one before, the only one that learns the
         noise. ``"coupling_em"``: by alternating couplings and reference at fixed noise. ``"auto"``: the first for
@@ -80,7 +83,8 @@ class ReferenceRefinement(BridgeEstimator):
     learn_sigma
         Whether the noise is learned; by default where the method can and ``sigma`` is not given.
     sigma
-        The noise: where learning starts, or what it is. By default the family's.
+        The noise: where learning starts, or what it is. By default the family's. ``"held-out"``: the likeliest, or a
+        half, quarter or eighth of it, whichever best predicts training populations left out of training.
     iterations
         Alternations of couplings and reference at most.
     gradient_steps
@@ -109,6 +113,9 @@ class ReferenceRefinement(BridgeEstimator):
         The bridge as a diffusion, for :func:`gendyn.sample`; after the last population it is the reference.
     parameters_ : pandas.DataFrame
         ``parameter``, ``value``, ``low``, ``high``, ``level``.
+    choice_ : pandas.DataFrame
+        Where there was a choice, its candidates: ``family``, ``sigma``, ``objective`` (minus the log-likelihood of the
+        populations), ``score`` (mean W2 to populations left out) and ``chosen``; else empty.
     kl_ : float
         Divergence of the bridge from the reference, in nats.
     history_ : pandas.DataFrame
@@ -131,14 +138,15 @@ class ReferenceRefinement(BridgeEstimator):
 
     reference_: LearnableReference
     parameters_: pd.DataFrame
+    choice_: pd.DataFrame
 
     def __init__(
         self,
-        family: str | ReferenceFamily = "linear",
+        family: str | ReferenceFamily | Sequence[str | ReferenceFamily] = "linear",
         *,
         method: Method = "auto",
         learn_sigma: bool | None = None,
-        sigma: float | None = None,
+        sigma: float | Literal["held-out"] | None = None,
         iterations: int = 60,
         gradient_steps: int = 120,
         learning_rate: float = 0.05,
@@ -210,6 +218,8 @@ class ReferenceRefinement(BridgeEstimator):
         self._check_data(data)
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
+        if self.sigma == "held-out" or not isinstance(self.family, str | ReferenceFamily):
+            return self._fit_best(data, root, progress=progress, checkpoint=checkpoint, resume=resume)
         family = get_family(self.family)
         marginals = Marginals.of(data, self.substeps)
         stages, objective, learns_sigma = self._schedule(family, marginals)
@@ -244,8 +254,51 @@ class ReferenceRefinement(BridgeEstimator):
         self.seed_ = root
         self.history_ = pd.DataFrame(rows)
         self.reference_ = reference
+        self.choice_ = pd.DataFrame()
         self._adopt(bridge, data)
         return self
+
+    def _fit_best(self, data: Snapshots, root: int, **options: Any) -> Self:
+        """Choose family and noise, and fit the chosen."""
+        held_out = self.sigma == "held-out"
+        families = [get_family(family) for family in self._families()]
+        sigma = None if held_out else self.sigma
+
+        def fitting(family: ReferenceFamily) -> Callable[[Snapshots], ReferenceRefinement]:
+            plain = self.clone().set_params(family=family, sigma=sigma, intervals=None)
+            return lambda part: plain.clone().fit(part, seed=root, progress=False)
+
+        choice, index, share = reference_choice(
+            [(family.name, fitting(family)) for family in families],
+            data,
+            NOISE_SHARES if held_out else (1.0,),
+            substeps=self.substeps,
+            tolerance=self.tolerance,
+            seed=root,
+        )
+        best = self.clone().set_params(family=families[index], sigma=sigma).fit(data, seed=root, **options)
+        for name in ("seed_", "history_", "reference_", "parameters_"):
+            setattr(self, name, getattr(best, name))
+        self.choice_ = choice
+        bridge = best.bridge_
+        if share < 1:
+            self.reference_.log_sigma.add_(math.log(share))
+            noise = self.parameters_["parameter"].str.startswith("sigma")
+            # What left-out populations prefer has no interval from the likelihood.
+            self.parameters_.loc[noise, "value"] *= share
+            self.parameters_.loc[noise, ["low", "high"]] = math.nan
+            bridge, _ = MultiMarginalBridge.solve(
+                self.reference_,
+                data,
+                tolerance=self.tolerance,
+                max_iterations=self.max_iterations,
+                substeps=self.substeps,
+            )
+        self._adopt(bridge, data)
+        return self
+
+    def _families(self) -> tuple[str | ReferenceFamily, ...]:
+        return (self.family,) if isinstance(self.family, str | ReferenceFamily) else tuple(self.family)
 
     def _begin(self, family: ReferenceFamily, data: Snapshots, root: int, number: int) -> LearnableReference:
         """Return the reference where a restart begins."""
@@ -365,35 +418,49 @@ class ReferenceRefinement(BridgeEstimator):
             raise ValueError(f"learning_rate must be positive; got {self.learning_rate}")
         if not self.ridge >= 0:
             raise ValueError(f"ridge must be at least 0; got {self.ridge}")
-        if self.sigma is not None and not self.sigma > 0:
+        if not self._families():
+            raise ValueError("family must name one family or more; got none")
+        if isinstance(self.sigma, str):
+            if self.sigma != "held-out":
+                raise ValueError(f"sigma must be a positive number, 'held-out' or None; got {self.sigma!r}")
+        elif self.sigma is not None and not self.sigma > 0:
             raise ValueError(f"sigma must be positive; got {self.sigma}")
         if not 0 < self.level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {self.level}")
 
     def _plain_params(self) -> dict[str, Any]:
-        family = self.family if isinstance(self.family, str) else self.family.describe()
-        return self.get_params() | {"family": family}
+        plain = [family if isinstance(family, str) else family.describe() for family in self._families()]
+        return self.get_params() | {"family": plain[0] if isinstance(self.family, str | ReferenceFamily) else plain}
 
     @classmethod
     def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
         family = plain["family"]
+        if isinstance(family, list):
+            return plain | {"family": [one if isinstance(one, str) else get_family(one) for one in family]}
         return plain | {"family": family if isinstance(family, str) else get_family(family)}
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = self._bridge_tensors()
         tensors |= {f"reference.{name}": value for name, value in self.reference_.state_dict().items()}
-        table = {name: column.tolist() for name, column in self.parameters_.items()}
-        numbers = {k: [None if v != v else v for v in column] for k, column in table.items()}
-        return tensors, {"names": self.names_, "parameters": numbers}
+        extra = {"names": self.names_, "family": self.reference_.family.describe()}
+        return tensors, extra | {"parameters": _plain(self.parameters_), "choice": _plain(self.choice_)}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         data = self._stored_data(tensors, extra["names"])
         kept = {k.removeprefix("reference."): v for k, v in tensors.items() if k.startswith("reference.")}
-        reference = get_family(self.family).restore(data.dim, kept)
+        reference = get_family(extra["family"]).restore(data.dim, kept)
         self.reference_ = reference.requires_grad_(False)
         self._restore_bridge(tensors, data, reference)
         table = pd.DataFrame(extra["parameters"])
         self.parameters_ = table.astype(dict.fromkeys(("value", "low", "high", "level"), float))
+        choice = pd.DataFrame(extra["choice"])
+        self.choice_ = choice.astype({name: float for name in ("sigma", "objective", "score") if name in choice})
+
+
+def _plain(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return a table as JSON can hold it."""
+    columns = {str(name): column.tolist() for name, column in table.items()}
+    return {name: [None if v != v else v for v in column] for name, column in columns.items()}
 
 
 def _annealed(

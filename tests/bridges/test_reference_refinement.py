@@ -190,6 +190,8 @@ def test_networks_learn_and_come_back_from_a_file(tmp_path):
         ({"restarts": 0}, "restarts must be at least 1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"ridge": -1.0}, "ridge must be at least 0"),
+        ({"sigma": "small"}, "'held-out' or None"),
+        ({"family": ()}, "one family or more"),
         ({"sigma": 0.0}, "sigma must be positive"),
         ({"level": 1.0}, "level must lie between"),
         ({"method": "coupling_em", "learn_sigma": True}, "cannot learn sigma"),
@@ -249,3 +251,37 @@ def test_a_simpler_reference_is_the_same_without_its_network():
     assert torch.equal(simple.offset, reference.offset)
     with pytest.raises(ValueError, match="no simpler reference than Linear"):
         SimplerEngine(simple, Marginals.of(turning(10)), stage=NoiseEngine)
+
+
+def test_populations_left_out_choose_the_family_that_made_the_data(tmp_path):
+    data = turning(80)
+    families = ("brownian", gd.references.Linear())
+    model = gd.ReferenceRefinement(families, intervals=None, iterations=20).fit(data, progress=False)
+    assert model.choice_["family"].tolist() == ["brownian", "linear"]
+    assert model.choice_["chosen"].tolist() == [False, True]
+    assert model.choice_["score"].is_monotonic_decreasing
+    alone = gd.ReferenceRefinement("linear", intervals=None, iterations=20).fit(data, progress=False)
+    assert torch.equal(model.reference_.matrix, alone.reference_.matrix)
+    model.save(tmp_path / "model.safetensors")
+    again = gd.load(tmp_path / "model.safetensors")
+    assert again.choice_.equals(model.choice_)
+    assert torch.equal(again.interpolate(0.7, 20), model.interpolate(0.7, 20))
+
+
+def test_populations_left_out_choose_less_noise_where_the_drift_is_missed():
+    """Straight lines between tight, far populations: likelihood lays the way to noise, what is between denies it."""
+    x = 0.05 * torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    data = gd.Snapshots([0.0, 1.0, 2.0], [x, x + 3.0, x + 6.0])
+    model = gd.ReferenceRefinement("brownian", sigma="held-out").fit(data, progress=False)
+    assert model.choice_["score"].is_monotonic_decreasing
+    assert model.choice_["chosen"].tolist() == [False, False, False, True]
+    assert float(model.reference_.log_sigma.exp()) == pytest.approx(model.choice_["sigma"].iloc[-1])
+    assert model.choice_["sigma"].iloc[0] == pytest.approx(8 * model.choice_["sigma"].iloc[-1])
+    assert (model.interpolate(0.5, 100) - 1.5).norm(dim=1).mean() < 0.5
+
+
+def test_without_a_population_between_the_likelihood_chooses():
+    data = turning(40).only([0.0, 0.5])
+    model = gd.ReferenceRefinement(("brownian", "linear"), intervals=None, iterations=10).fit(data, progress=False)
+    assert model.choice_["score"].isna().all()
+    assert model.choice_.loc[model.choice_["chosen"], "objective"].item() == model.choice_["objective"].min()
