@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from gendyn.bridges.lifted import lifted_log_densities
 from gendyn.bridges.multi_marginal import interval_log_densities
+from gendyn.bridges.references.lifted import LiftedReference
 from gendyn.data import Snapshots
 from gendyn.sampling import Process
 
-__all__ = ["Marginals"]
+__all__ = ["Lift", "Marginals"]
+
+Lift = Callable[[Process], LiftedReference]
+"""Says which coordinates of a process are observed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,8 @@ class Marginals:
         Their weights ``(n_k,)``, each of sum 1.
     substeps
         Runge-Kutta steps an interval, of references that are not linear.
+    lift
+        Says which coordinates of a reference the populations show, where some are hidden.
 
     Examples
     --------
@@ -43,12 +50,14 @@ class Marginals:
     samples: tuple[Tensor, ...]
     weights: tuple[Tensor, ...]
     substeps: int = 16
+    lift: Lift | None = None
 
     @classmethod
-    def of(cls, data: Snapshots, substeps: int = 16) -> Marginals:
+    def of(cls, data: Snapshots, substeps: int = 16, lift: Lift | None = None) -> Marginals:
         """Take the populations of a data set; weights are normalised."""
         exact = data.to(dtype=torch.float64)
-        return cls(data.times, exact.samples, tuple(exact.mass(t) for t in exact.times.tolist()), substeps)
+        weights = tuple(exact.mass(t) for t in exact.times.tolist())
+        return cls(data.times, exact.samples, weights, substeps, lift)
 
     @property
     def dim(self) -> int:
@@ -70,5 +79,12 @@ class Marginals:
         return replace(self, weights=tuple(weights))
 
     def log_densities(self, reference: Process) -> list[Tensor]:
-        r"""Return :math:`\log p(y_j \mid x_i)` of every interval, ``(n_k, n_{k+1})``, with a graph to the reference."""
+        r"""Return :math:`\log p(y_j \mid x_i)` of every interval, ``(n_k, n_{k+1})``, with a graph to the reference.
+
+        Of a reference with hidden coordinates they are filtered, see
+        :func:`~gendyn.bridges.lifted.lifted_log_densities`.
+        """
+        if self.lift is not None:
+            lifted = self.lift(reference)
+            return list(lifted_log_densities(lifted, self.samples, self.times, self.weights, self.substeps))
         return list(interval_log_densities(reference, self.samples, self.times, self.substeps))

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gendyn.bridges.bridge_estimator import BridgeEstimator
 from gendyn.bridges.coupling_em import CouplingEngine, CouplingObjective
-from gendyn.bridges.marginals import Marginals
+from gendyn.bridges.lifted import LiftedBridge
+from gendyn.bridges.marginals import Lift, Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.noise_engine import NoiseEngine
 from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
@@ -28,6 +29,7 @@ from gendyn.bridges.references import (
     Linear,
     LinearPlusMLP,
     Network,
+    PartlyObserved,
     ReferenceFamily,
     get_family,
 )
@@ -61,6 +63,10 @@ _MOST = 120
 """Parameters beyond which intervals are left out: they cost four likelihoods each."""
 
 
+_Single = str | ReferenceFamily | PartlyObserved
+"""What stands for one family."""
+
+
 class ReferenceRefinement(BridgeEstimator):
     r"""Learn a reference from populations, and with it the process through all of them.
 
@@ -74,7 +80,9 @@ class ReferenceRefinement(BridgeEstimator):
     ----------
     family
         A family of :mod:`gendyn.references`, such as ``gd.references.LotkaVolterra()``, or its name; or several, of
-        which the one that best predicts training populations left out of training is taken.
+        which the one that best predicts training populations left out of training is taken. Where it has coordinates
+        that the data do not show, :class:`gendyn.references.PartlyObserved` around it, alone; it is then learned by
+        ``"pushforward"``, without intervals.
     method
         ``"pushforward"``: by the likelihood of every population under the one before, the only one that learns the
         noise. ``"coupling_em"``: by alternating couplings and reference at fixed noise. ``"auto"``: the first for
@@ -107,7 +115,7 @@ class ReferenceRefinement(BridgeEstimator):
     ----------
     reference_ : LearnableReference
         The learned reference, a process.
-    bridge_ : MultiMarginalBridge
+    bridge_ : MultiMarginalBridge or LiftedBridge
         The couplings and bridges.
     process_ : BridgeProcess
         The bridge as a diffusion, for :func:`gendyn.sample`; after the last population it is the reference.
@@ -142,7 +150,7 @@ class ReferenceRefinement(BridgeEstimator):
 
     def __init__(
         self,
-        family: str | ReferenceFamily | Sequence[str | ReferenceFamily] = "linear",
+        family: str | ReferenceFamily | PartlyObserved | Sequence[str | ReferenceFamily] = "linear",
         *,
         method: Method = "auto",
         learn_sigma: bool | None = None,
@@ -218,15 +226,15 @@ class ReferenceRefinement(BridgeEstimator):
         self._check_data(data)
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
-        if self.sigma == "held-out" or not isinstance(self.family, str | ReferenceFamily):
+        if self.sigma == "held-out" or not isinstance(self.family, _Single):
             return self._fit_best(data, root, progress=progress, checkpoint=checkpoint, resume=resume)
-        family = get_family(self.family)
-        marginals = Marginals.of(data, self.substeps)
+        family, lift = self._family(data.dim)
+        marginals = Marginals.of(data, self.substeps, lift)
         stages, objective, learns_sigma = self._schedule(family, marginals)
         found: list[tuple[float, LearnableReference, list[dict[str, Any]]]] = []
         failure: NoTransition | None = None
         for number in range(self.restarts):
-            reference = self._begin(family, data, root, number)
+            reference = self._begin(family, data, root, number, hidden=lift is not None)
             store = None
             if checkpoint is not None:
                 place = Path(checkpoint) if number == 0 else Path(f"{checkpoint}.{number}")
@@ -241,16 +249,19 @@ class ReferenceRefinement(BridgeEstimator):
             assert failure is not None
             raise failure
         _, reference, rows = min(found, key=lambda entry: entry[0])
-        learned = list(reference.parameters()) if learns_sigma else list(reference.drift_parameters())
+        learned = reference.learned_parameters() if learns_sigma else reference.drift_parameters()
         self.parameters_ = self._table(objective, reference, learned)
         reference.requires_grad_(False)
-        bridge, _ = MultiMarginalBridge.solve(
-            reference,
-            data,
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
-            substeps=self.substeps,
-        )
+        options: dict[str, Any] = {
+            "tolerance": self.tolerance,
+            "max_iterations": self.max_iterations,
+            "substeps": self.substeps,
+        }
+        bridge: MultiMarginalBridge | LiftedBridge
+        if lift is None:
+            bridge, _ = MultiMarginalBridge.solve(reference, data, **options)
+        else:
+            bridge, _ = LiftedBridge.solve(lift(reference), data, **options)
         self.seed_ = root
         self.history_ = pd.DataFrame(rows)
         self.reference_ = reference
@@ -298,15 +309,38 @@ class ReferenceRefinement(BridgeEstimator):
         return self
 
     def _families(self) -> tuple[str | ReferenceFamily, ...]:
-        return (self.family,) if isinstance(self.family, str | ReferenceFamily) else tuple(self.family)
+        given = self.family
+        if isinstance(given, PartlyObserved):
+            raise ValueError(
+                "families and noise are chosen among references without hidden coordinates; with PartlyObserved give "
+                "sigma or leave it out"
+            )
+        return (given,) if isinstance(given, str | ReferenceFamily) else tuple(given)
 
-    def _begin(self, family: ReferenceFamily, data: Snapshots, root: int, number: int) -> LearnableReference:
+    def _family(self, features: int) -> tuple[ReferenceFamily, Lift | None]:
+        """Return the family, and what of it the data show where some of it is hidden."""
+        given = self.family
+        if not isinstance(given, PartlyObserved):
+            assert isinstance(given, str | ReferenceFamily)
+            return get_family(given), None
+        family = given.process
+        if not isinstance(family, ReferenceFamily):
+            raise TypeError(
+                "a PartlyObserved that is to be learned holds a family of gendyn.references; got "
+                f"{type(family).__name__}"
+            )
+        return family, partial(given.around, features=features)
+
+    def _begin(
+        self, family: ReferenceFamily, data: Snapshots, root: int, number: int, *, hidden: bool
+    ) -> LearnableReference:
         """Return the reference where a restart begins."""
         reference = family.start(data, derive_seed(root, "start", number))
-        if reference.recorded < reference.dim:
+        if reference.recorded < reference.dim and not hidden:
             raise ValueError(
                 f"{type(family).__name__} has {reference.dim} features, and the data show {reference.recorded} of "
-                "them; refinement needs the whole state: take a family of the recorded features alone"
+                "them; give gendyn.references.PartlyObserved around it, which says what is known of the others, or "
+                "take a family of the recorded features alone"
             )
         with torch.no_grad():
             if self.sigma is not None:
@@ -327,13 +361,17 @@ class ReferenceRefinement(BridgeEstimator):
         method = self.method
         network = isinstance(family, MLP | GradientField | LinearPlusMLP | Network)
         if method == "auto":
-            method = "coupling_em" if isinstance(family, Linear) else "pushforward"
-        known = self.sigma is not None or family.sigma is not None
+            method = "coupling_em" if isinstance(family, Linear) and marginals.lift is None else "pushforward"
+        if marginals.lift is not None and method != "pushforward":
+            raise ValueError("references with hidden coordinates are learned by method='pushforward' alone")
+        held = "sigma" in family.fixed
+        known = self.sigma is not None or family.sigma is not None or held
         learns = self.learn_sigma if self.learn_sigma is not None else method == "pushforward" and self.sigma is None
+        learns = learns and not held
         if method == "pushforward":
 
             def pushforward(reference: LearnableReference, m: Marginals, steps: int) -> PushforwardEngine:
-                learned = reference.parameters() if learns else reference.drift_parameters()
+                learned = reference.learned_parameters() if learns else reference.drift_parameters()
                 return PushforwardEngine(
                     reference,
                     m,
@@ -344,7 +382,7 @@ class ReferenceRefinement(BridgeEstimator):
                 )
 
             stages: list[Stage] = [partial(pushforward, steps=self.gradient_steps)]
-            if network and self.method == "auto":
+            if network and self.method == "auto" and marginals.lift is None:
                 stages = [*self._rounds(family, learns), partial(pushforward, steps=min(self.gradient_steps, _POLISH))]
             return stages, PushforwardObjective(marginals, self.ridge), learns
         if self.learn_sigma:
@@ -400,8 +438,10 @@ class ReferenceRefinement(BridgeEstimator):
         """Return the parameters, with their intervals where these are wanted and affordable."""
         named = sum(value.numel() for value in reference.coefficients().values()) - reference.log_sigma.numel()
         moved = sum(parameter.numel() for parameter in reference.drift_parameters())
+        held = set(reference.family.fixed) - {"sigma"}
         covariance = None
-        if self.intervals == "laplace" and learned and named == moved <= _MOST:
+        moved += sum(value.numel() for name, value in reference.coefficients().items() if name in held)
+        if self.intervals == "laplace" and learned and objective.marginals.lift is None and named == moved <= _MOST:
             covariance = parameter_covariance(objective, reference, learned)
         return parameter_table(reference, learned, covariance, self.level)
 
@@ -418,7 +458,7 @@ class ReferenceRefinement(BridgeEstimator):
             raise ValueError(f"learning_rate must be positive; got {self.learning_rate}")
         if not self.ridge >= 0:
             raise ValueError(f"ridge must be at least 0; got {self.ridge}")
-        if not self._families():
+        if not isinstance(self.family, _Single) and not self._families():
             raise ValueError("family must name one family or more; got none")
         if isinstance(self.sigma, str):
             if self.sigma != "held-out":
@@ -429,6 +469,8 @@ class ReferenceRefinement(BridgeEstimator):
             raise ValueError(f"level must lie between 0 and 1; got {self.level}")
 
     def _plain_params(self) -> dict[str, Any]:
+        if isinstance(self.family, PartlyObserved):
+            return self.get_params() | {"family": self.family.describe()}
         plain = [family if isinstance(family, str) else family.describe() for family in self._families()]
         return self.get_params() | {"family": plain[0] if isinstance(self.family, str | ReferenceFamily) else plain}
 
@@ -437,20 +479,25 @@ class ReferenceRefinement(BridgeEstimator):
         family = plain["family"]
         if isinstance(family, list):
             return plain | {"family": [one if isinstance(one, str) else get_family(one) for one in family]}
+        if isinstance(family, Mapping) and "partly_observed" in family:
+            parts = dict(family["partly_observed"])
+            return plain | {"family": PartlyObserved(get_family(parts.pop("process")), **parts)}
         return plain | {"family": family if isinstance(family, str) else get_family(family)}
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = self._bridge_tensors()
         tensors |= {f"reference.{name}": value for name, value in self.reference_.state_dict().items()}
-        extra = {"names": self.names_, "family": self.reference_.family.describe()}
+        extra = {"names": self.names_, "family": self.reference_.family.describe(), "dim": self.reference_.dim}
         return tensors, extra | {"parameters": _plain(self.parameters_), "choice": _plain(self.choice_)}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         data = self._stored_data(tensors, extra["names"])
         kept = {k.removeprefix("reference."): v for k, v in tensors.items() if k.startswith("reference.")}
-        reference = get_family(extra["family"]).restore(data.dim, kept)
+        given = self.family
+        lift = partial(given.around, features=data.dim) if isinstance(given, PartlyObserved) else None
+        reference = get_family(extra["family"]).restore(extra.get("dim", data.dim), kept)
         self.reference_ = reference.requires_grad_(False)
-        self._restore_bridge(tensors, data, reference)
+        self._restore_bridge(tensors, data, reference if lift is None else lift(reference))
         table = pd.DataFrame(extra["parameters"])
         self.parameters_ = table.astype(dict.fromkeys(("value", "low", "high", "level"), float))
         choice = pd.DataFrame(extra["choice"])

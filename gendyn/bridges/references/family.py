@@ -116,6 +116,8 @@ class ReferenceFamily(ABC):
         saved.
     sigma_per_feature
         Whether every feature has a sigma of its own.
+    fixed
+        Names of parameters that stay what they start from and are not learned, ``"sigma"`` among them.
 
     Raises
     ------
@@ -126,6 +128,7 @@ class ReferenceFamily(ABC):
     sigma: float | tuple[float, ...] | None = None
     volatility: VolatilityLike = "constant"
     sigma_per_feature: bool = False
+    fixed: tuple[str, ...] = ()
 
     name: ClassVar[str]
     """What the family is called on the command line and in files."""
@@ -136,6 +139,7 @@ class ReferenceFamily(ABC):
                 f"volatility must be one of {', '.join(get_args(Volatility))}, or a function v(t, x); "
                 f"got {self.volatility!r}"
             )
+        object.__setattr__(self, "fixed", tuple(self.fixed))
         if isinstance(self.sigma, Sequence | Tensor):
             object.__setattr__(self, "sigma", tuple(float(value) for value in self.sigma))
         values = self.sigma if isinstance(self.sigma, tuple) else (self.sigma,)
@@ -171,6 +175,13 @@ class ReferenceFamily(ABC):
         units = Units.of(data)
         reference = self._reference(self._state_dim(data), as_seed(seed))
         reference.recorded = data.dim
+        known = {name.removeprefix("raw.") for name, _ in reference.named_parameters()} - {"log_sigma"} | {"sigma"}
+        unknown = [name for name in self.fixed if name not in known]
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no parameter {unknown[0]!r} that could be fixed; it has "
+                f"{', '.join(sorted(known))}"
+            )
         with torch.no_grad():
             reference.place(units, data)
         return reference.to(data.device)
@@ -291,8 +302,13 @@ class LearnableReference(nn.Module):
         return {"sigma": self.log_sigma.exp()}
 
     def drift_parameters(self) -> list[nn.Parameter]:
-        """Return all parameters but ``log_sigma``."""
-        return [parameter for name, parameter in self.named_parameters() if name != "log_sigma"]
+        """Return all parameters that may be learned but ``log_sigma``."""
+        held = {"log_sigma", *self.family.fixed}
+        return [parameter for name, parameter in self.named_parameters() if name.removeprefix("raw.") not in held]
+
+    def learned_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters that may be learned."""
+        return self.drift_parameters() + ([] if "sigma" in self.family.fixed else [self.log_sigma])
 
     def features(self, t: Tensor, x: Tensor) -> Tensor | None:
         r"""Return :math:`\Phi` ``(n, d, p)`` with :math:`f = \Phi\theta` where there is such, else ``None``."""

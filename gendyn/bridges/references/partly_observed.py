@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gendyn.bridges.references.family import ReferenceFamily
 from gendyn.bridges.references.fixed import check_process, describe_reference
 from gendyn.bridges.references.lifted import LiftedReference
 from gendyn.data import Snapshots
@@ -29,7 +30,8 @@ class PartlyObserved:
     Parameters
     ----------
     process
-        The process of the whole state, in the Ito sense, with noise that reaches every coordinate.
+        The process of the whole state, in the Ito sense, with noise that reaches every coordinate; or, for
+        :class:`gendyn.ReferenceRefinement`, a family of such.
     observed
         Indices of the observed coordinates, in the order of the data's features; by default the leading ones, as many
         as the data have.
@@ -53,7 +55,7 @@ class PartlyObserved:
     [3, 4, 5]
     """
 
-    process: Process
+    process: Process | ReferenceFamily
     observed: Sequence[int] | None = None
     hidden_mean: float | Sequence[float] = 0.0
     hidden_scale: float | Sequence[float] = 1.0
@@ -76,6 +78,11 @@ class PartlyObserved:
         ValueError
             If the process has no noise, or its coordinates do not fit the data.
         """
+        if isinstance(self.process, ReferenceFamily):
+            raise TypeError(
+                f"{type(self.process).__name__} is a family, whose parameters are to be learned: give it to "
+                "gendyn.ReferenceRefinement, or take a process"
+            )
         return self.around(check_process(self.process, self.process.dim), data.dim)
 
     def around(self, process: Process, features: int) -> LiftedReference:
@@ -105,7 +112,9 @@ class PartlyObserved:
         """
         plain = {name: getattr(self, name) for name in ("observed", "hidden_mean", "hidden_scale")}
         lists = {name: list(value) if isinstance(value, Sequence) else value for name, value in plain.items()}
-        return {"partly_observed": {"process": describe_reference(self.process), **lists}}
+        whole = self.process
+        process = whole.describe() if isinstance(whole, ReferenceFamily) else describe_reference(whole)
+        return {"partly_observed": {"process": process, **lists}}
 
     @staticmethod
     def _spread(value: float | Sequence[float], name: str, hidden: int) -> Tensor:
