@@ -111,6 +111,13 @@ PAGES = {
         "show orders; that of a row is fitted to all its runs above the floor.\n\n"
         "![Error against cost of every solver on five systems](images/work_precision.png)",
     ),
+    "mjp": (
+        "Markov jump processes",
+        "python benchmarks/mjp.py --json benchmarks/results/mjp.json",
+        "One thread, seconds of the processor. Low and high are two standard errors of the mean over draws. Peers are "
+        "the better of two published networks (Berghaus et al. 2024), which grow worse from K = 1000 on, and the "
+        "likelihoods that the R package msm publishes.",
+    ),
     "million": (
         "A million cells",
         "python benchmarks/million.py --json benchmarks/results/million.json",
