@@ -175,7 +175,7 @@ def corrupted_rows(arguments) -> list[dict[str, Any]]:
     for noise, stride in cases[2:3] if arguments.quick else cases:
         scores = {name: Score() for name in ("count", "EM", "HMM-EM", "network", "ours")}
         generator = torch.Generator().manual_seed(arguments.seed)
-        for chosen in subsets(len(paths.values), 300, 2 if arguments.quick else 10, arguments.seed):
+        for chosen in subsets(len(paths.values), 300, 2 if arguments.quick else 5, arguments.seed):
             labels = wrong(paths.values[chosen].squeeze(-1)[:, ::stride].long(), noise, len(truth), generator)
             some = gd.Paths(paths.times[::stride], labels)
             scores["count"].add(truth, anchor_rates(StateObservations.of(some, n_states=len(truth))))
@@ -208,7 +208,7 @@ def prior_rows(arguments) -> list[dict[str, Any]]:
         law = torch.tensor(file["6st_irregular_init"][k], dtype=torch.float64)
         cases.append(("published prior, 6 states, K=300, 1% wrong", truth, law, file["6st_irregular_lengths"][k], grid))
     for size in () if arguments.quick else (8, 10):
-        for truth in draw_rate_matrices(10, size, np.random.default_rng([arguments.seed, size])):
+        for truth in draw_rate_matrices(5, size, np.random.default_rng([arguments.seed, size])):
             unit = 1 / float(-truth.diagonal().mean())
             law = torch.full((size,), 1 / size, dtype=torch.float64)
             lengths = np.full(300, 50)

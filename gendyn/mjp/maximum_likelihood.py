@@ -203,6 +203,6 @@ def _search(
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": max_iterations, "ftol": tolerance * 1e-3, "gtol": 1e-5, "maxcor": 20},
+        options={"maxiter": max_iterations, "ftol": tolerance, "gtol": 1e-5, "maxcor": 20},
     )
     return parameters(torch.from_numpy(found.x)), bool(found.success), int(found.nit)
