@@ -274,6 +274,12 @@ class ReferenceRefinement(BridgeEstimator):
         held_out = self.sigma == "held-out"
         families = [get_family(family) for family in self._families()]
         sigma = None if held_out else self.sigma
+        known = [family.name for family in families if "sigma" in family.fixed]
+        if held_out and known:
+            raise ValueError(
+                f"{known[0]} holds its sigma fixed, and sigma='held-out' would choose it; leave 'sigma' out of "
+                "fixed, or leave sigma='held-out' out"
+            )
 
         def fitting(family: ReferenceFamily) -> Callable[[Snapshots], ReferenceRefinement]:
             plain = self.clone().set_params(family=family, sigma=sigma, intervals=None)

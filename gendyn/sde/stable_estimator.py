@@ -399,6 +399,7 @@ class StableEstimator(Estimator):
         self.seed_ = as_seed(seed)
         return self.seed_
 
+    @abstractmethod
     def fit(
         self,
         data: Any,
@@ -415,7 +416,6 @@ class StableEstimator(Estimator):
         device: torch.device | str | None = None,
     ) -> Self:
         """Learn from series; see the subclass."""
-        raise NotImplementedError
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

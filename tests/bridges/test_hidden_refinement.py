@@ -64,3 +64,11 @@ def test_errors():
         gd.ReferenceRefinement(gd.references.PartlyObserved(RING)).fit(data, progress=False)
     with pytest.raises(TypeError, match="is a family, whose parameters are to be learned"):
         gd.SchrodingerBridge(partly()).fit(data, progress=False)
+
+
+def test_noise_that_is_held_cannot_be_chosen():
+    generator = torch.Generator().manual_seed(0)
+    data = gd.Snapshots([0.0, 1.0, 2.0], [torch.randn(20, 2, generator=generator) for _ in range(3)])
+    family = gd.references.Linear(fixed=("sigma",))
+    with pytest.raises(ValueError, match="sigma='held-out' would choose it"):
+        gd.ReferenceRefinement(family, sigma="held-out").fit(data, progress=False)
