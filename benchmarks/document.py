@@ -111,6 +111,18 @@ PAGES = {
         "show orders; that of a row is fitted to all its runs above the floor.\n\n"
         "![Error against cost of every solver on five systems](images/work_precision.png)",
     ),
+    "bridges_lv200": (
+        "Bridges: predator and prey, refined",
+        "python benchmarks/bridges.py --set lv200 --threads 1 --json benchmarks/results/bridges_lv200.json",
+        "Snapshots at even times train, those between are scored by the exact EMD of 1000 generated points, over three "
+        "seeds; low and high are the least and the largest. `true mechanism` generates with the rates behind the data. "
+        "Rows marked `literature` are quoted, not run.",
+    ),
+    "bridges_nbody": (
+        "Bridges: eight bodies, matched",
+        "python benchmarks/bridges.py --set nbody --threads 1 --json benchmarks/results/bridges_nbody.json",
+        "The probability that a bridge pairs a body with itself at the next snapshot; low is the least over the steps.",
+    ),
     "mjp": (
         "Markov jump processes",
         "python benchmarks/mjp.py --json benchmarks/results/mjp.json",
