@@ -43,8 +43,8 @@ PAGES = {
     "leave_one_out_emt": (
         "Epithelial-mesenchymal transition, 10 dimensions: a time held out",
         "python benchmarks/leave_one_out.py --data emt --json benchmarks/results/leave_one_out_emt.json",
-        "Raw latent units, as the literature has it; holes at the times 1 and 2. Run beside other work: wall seconds say "
-        "nothing.",
+        "Raw latent units, as the literature has it; holes at the times 1 and 2. Run beside other work: wall seconds "
+        "say nothing.",
     ),
     "flow_matching_speed": (
         "Flow matching: speed",
