@@ -20,7 +20,9 @@ Beyond five features, or with ``--select`` or ``--relaxations``, a further row c
 and start of every hole by holding out the inner times of its training times in turn: the held-out cells have no say in
 it. Where only two training times are left, there is nothing to choose by, and it is the first coupling, pushed from
 both sides (clean) or from before. With ``--metrics``, a row has paths that a metric of the training cells bends; of
-several metrics it chooses one in the same way. With several seeds, the first chooses, and all are fitted so.
+several metrics it chooses one in the same way. With ``--pool``, a row averages over models instead of choosing one
+(see :class:`gendyn.evaluation.Ensemble`), with as many cells as one of them predicts. With several seeds, the first
+chooses, and all are fitted so.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from typing import Any
 from table import begin, parser, row, show, store
 
 import gendyn as gd
-from gendyn.evaluation import InnerHoldOut
+from gendyn.evaluation import Ensemble, InnerHoldOut
 
 SIGMAS = (0.1, 0.5)
 """Blurs among which the selected row chooses: the default, and what did best on the EMT cells and on simulated ones."""
@@ -94,6 +96,19 @@ def bent(metrics: str, protocol: str, criterion: str, settings: dict[str, Any]) 
     return {f"FlowMatching(metric), selected by {criterion}": choice(models, protocol, criterion)}
 
 
+def pooled(couplings: list[str], relaxations: list[float], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the row that pools every coupling without growth and, where it may grow, at every price."""
+    members: dict[str, Any] = {}
+    for coupling in couplings:
+        members[coupling] = gd.FlowMatching(coupling, **settings)
+        if coupling in ("ot", "spline-ot"):
+            members |= {
+                f"{coupling}, relaxation={price:g}": gd.FlowMatching(coupling, relaxation=price, **settings)
+                for price in relaxations
+            }
+    return {f"pool of {len(members)}": Ensemble(members)}
+
+
 def main() -> int:
     """Run the benchmark."""
     options = parser(__doc__)
@@ -104,7 +119,7 @@ def main() -> int:
     options.add_argument(
         "--select",
         action=argparse.BooleanOptionalAction,
-        help="a row that chooses for itself (default: beyond 5, or with --relaxations)",
+        help="a row that chooses for itself (default: beyond 5, or with --relaxations and not --pool)",
     )
     options.add_argument(
         "--relaxations",
@@ -115,6 +130,11 @@ def main() -> int:
         "--metrics",
         default="",
         help="a row with paths bent by a metric: a name and numbers, or several to choose from, e.g. land:0.5,rbf",
+    )
+    options.add_argument(
+        "--pool",
+        action="store_true",
+        help="a row that pools all couplings, without growth and at every price of --relaxations, at equal size",
     )
     options.add_argument("--criterion", choices=["W1", "energy distance"], default="W1", help="by which it chooses")
     options.add_argument("--protocol", choices=["both", "published", "clean"], default="both")
@@ -135,7 +155,8 @@ def main() -> int:
     methods = {f"FlowMatching({name})": gd.FlowMatching(name, **settings) for name in arguments.methods.split(",")}
     protocols = ["published", "clean"] if arguments.protocol == "both" else [arguments.protocol]
     prices = [float(price) for price in arguments.relaxations.split(",") if price]
-    choose = snapshots.dim > 5 or bool(prices) if arguments.select is None else arguments.select
+    by_default = snapshots.dim > 5 or (bool(prices) and not arguments.pool)
+    choose = by_default if arguments.select is None else arguments.select
     rows = []
     for protocol in protocols:
         began = time.perf_counter()
@@ -145,6 +166,8 @@ def main() -> int:
             choosing = {f"selected by {arguments.criterion}": chosen}
         if arguments.metrics:
             choosing |= bent(arguments.metrics, protocol, arguments.criterion, settings)
+        if arguments.pool:
+            choosing |= pooled(arguments.methods.split(","), prices, settings)
         report = gd.leave_one_out(
             snapshots,
             methods | choosing,

@@ -8,6 +8,7 @@ from gendyn.evaluation.cohorts import PopulationComparison, compare_populations,
 from gendyn.evaluation.density import kde_kl, marginal_kde_kl
 from gendyn.evaluation.dictionary import fourier, legendre, monomials, radial
 from gendyn.evaluation.discriminative import discriminative_score, strong_discriminative_score
+from gendyn.evaluation.ensemble import Ensemble
 from gendyn.evaluation.features import (
     autocorrelation_difference,
     correlational_score,
@@ -91,6 +92,7 @@ __all__ = [
     "METRICS",
     "BlockBootstrap",
     "Climatology",
+    "Ensemble",
     "GaussianPaths",
     "IncrementWalk",
     "InnerHoldOut",

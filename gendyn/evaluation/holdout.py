@@ -76,7 +76,7 @@ def leave_one_out(
         Unfitted estimators by name (cloned for every hole and seed), or callables
         ``(train, previous_time, hole, seed) -> samples``, ``(samples, weights)`` or ``Prediction``. A
         :class:`~gendyn.evaluation.InnerHoldOut` chooses among several; its row has the start ``"selected"``, and the
-        column ``origin`` says what was chosen.
+        column ``origin`` says what was chosen. A :class:`~gendyn.evaluation.Ensemble` pools several.
     protocol
         ``"clean"`` or ``"published"``, see the module's text.
     scale
@@ -183,7 +183,8 @@ def _method_entries(fold: _Fold, name: str, method: Method, root: int, n_seeds: 
         seed = derive_seed(root, "fit", repeat) % 2**31
         starts: tuple[Start, ...] = get_args(Start) if fold.protocol == "clean" else ("restart",)
         # The plan of the fold is solved once, and kept for every method and for what needs no learning.
-        plan = fold.plan if fold.protocol == "clean" and hasattr(method, "fit") else None
+        pushed = hasattr(method, "fit") or hasattr(method, "predict_starts")
+        plan = fold.plan if fold.protocol == "clean" and pushed else None
         found = predict_starts(name, method, fold.train, fold.hole, seed, starts=starts, plan=plan)
         for start, prediction in found.items():
             predictions.setdefault("selected" if prediction.origin else start, []).append(prediction)

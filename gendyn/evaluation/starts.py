@@ -45,7 +45,8 @@ def predict_starts(
     name
         What the method is called in messages.
     method
-        An estimator (a clone is fitted) or a callable. What a callable returns is its one prediction, ``"restart"``.
+        An estimator (a clone is fitted), an :class:`~gendyn.evaluation.Ensemble`, or another callable. What the last
+        returns is its one prediction, ``"restart"``.
     train
         Populations at the training times.
     hole
@@ -62,6 +63,10 @@ def predict_starts(
     ValueError, TypeError, RuntimeError, ArithmeticError
         As the method does, with its name and the hole put before; or if what it returns has the wrong shape.
     """
+    if hasattr(method, "predict_starts"):
+        # An ensemble, whose members may be pushed from any start.
+        pooled: dict[str, Prediction] = method.predict_starts(name, train, hole, seed, starts=starts, plan=plan)
+        return pooled
     previous, following = neighbours(train, hole)
     first = float(train.times[0])
     try:
