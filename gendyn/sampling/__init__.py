@@ -12,6 +12,7 @@ from gendyn.sampling.fractional import (
     fractional_covariance,
     sample_fractional_brownian_motion,
     sample_fractional_noise,
+    stream_fractional_noise,
 )
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.guided_bridge import guided_bridge
@@ -90,6 +91,7 @@ __all__ = [
     "sample_fractional_brownian_motion",
     "sample_fractional_noise",
     "sample_with_torchsde",
+    "stream_fractional_noise",
     "to_ito",
     "to_stratonovich",
     "transition_log_prob",

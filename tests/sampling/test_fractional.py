@@ -1,6 +1,7 @@
 """Fractional Brownian motion against its closed forms: constants, covariances, spectrum, and the law of samples."""
 
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ from gendyn.sampling.fractional import (
     fractional_covariance,
     noise_autocovariance,
     noise_spectrum,
+    one_step_predictions,
+    past_covariance,
     sample_fractional_brownian_motion,
     sample_fractional_noise,
     sample_gaussian,
     sample_stationary,
+    stream_fractional_noise,
     variance_constant,
 )
 
@@ -79,10 +83,9 @@ def test_covariances_are_symmetric_self_similar_and_positive(hurst, kind):
 def test_the_past_of_the_first_kind_is_what_the_second_lacks(hurst):
     # B^I = B^II + M with M independent of the driver after 0, hence cov_I - cov_II is a covariance.
     t = torch.linspace(0.1, 1.0, 10, dtype=torch.float64)
-    past = fractional_covariance(t[:, None], t, hurst, "I", "raw") - fractional_covariance(
-        t[:, None], t, hurst, "II", "raw"
-    )
+    past = past_covariance(t[:, None], t, hurst)
     assert torch.linalg.eigvalsh(past)[0] > -1e-10
+    assert past[-1, -1].item() == pytest.approx(variance_constant(hurst, "I") - variance_constant(hurst, "II"))
 
 
 @pytest.mark.parametrize(("hurst", "lag_one"), list(zip(HURST, (-0.4257, -0.2421, 0.0, 0.3195, 0.7411), strict=True)))
@@ -165,6 +168,32 @@ def test_both_ways_to_draw_a_stationary_series_agree_in_law():
     torch.testing.assert_close(x.T @ x / 40_000, rho[(lags[:, None] - lags).abs().long()], atol=0.03, rtol=0)
 
 
+@every_hurst
+def test_predictions_are_those_of_the_covariance_matrix(hurst):
+    # Independent: condition the Toeplitz matrix by solving, beyond the first enlargement of the table as well.
+    lags = torch.arange(300)
+    rho = noise_autocovariance(lags, hurst)
+    matrix = rho[(lags[:, None] - lags).abs()]
+    found = list(islice(one_step_predictions(lambda m: noise_autocovariance(torch.arange(m), hurst).numpy()), 300))
+    for k in (1, 7, 299):
+        phi = torch.linalg.solve(matrix[:k, :k], rho[1 : k + 1])
+        assert found[k][0] == pytest.approx(phi.numpy(), abs=1e-9)
+        assert found[k][1] == pytest.approx((rho[0] - rho[1 : k + 1] @ phi).item(), rel=1e-9)
+    logdet = sum(math.log(v) for _, v in found)
+    assert logdet == pytest.approx(torch.linalg.slogdet(matrix)[1].item(), abs=1e-8)
+
+
+def test_a_stream_has_the_law_of_the_noise():
+    n = 20_000
+    x = torch.stack(list(islice(stream_fractional_noise(0.2, n, step=0.5, seed=4), 6)), 1)
+    lags = torch.arange(6)
+    exact = noise_autocovariance(lags, 0.2, 0.5)[(lags[:, None] - lags).abs()]
+    error = (exact.square() + exact[0, 0] ** 2).div(n).sqrt()
+    assert ((x.T @ x / n - exact).abs() <= 4.5 * error).all()
+    # One stream goes on beyond the room it was given at first.
+    assert len(list(islice(stream_fractional_noise(0.8, 1, seed=4), 600))) == 600
+
+
 def test_a_row_without_variance_is_zero():
     assert not sample_gaussian(torch.zeros(3, 3), 4).any()
     assert sample_stationary(torch.tensor([2.0]), 5).shape == (5, 1)
@@ -183,6 +212,8 @@ def test_a_row_without_variance_is_zero():
         (lambda: sample_fractional_brownian_motion(0.5, [-1.0, 1.0], 1), "begins at time 0; got -1"),
         (lambda: sample_fractional_brownian_motion(0.5, [1.0, 1.0], 1), "times must increase strictly"),
         (lambda: sample_fractional_brownian_motion([], [1.0], 1), "one for each feature; got none"),
+        (lambda: next(stream_fractional_noise(1.0, 1)), "Hurst index must lie between 0 and 1"),
+        (lambda: list(islice(one_step_predictions(np.ones), 2)), "after 1 values the next one is certain"),
         (lambda: sample_stationary(torch.tensor([[1.0]]), 1), "one row of finite numbers"),
         (lambda: sample_stationary(torch.tensor([1.0, 2.0]), 1), "this is not a covariance"),
         (lambda: sample_gaussian(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 1), "an eigenvalue of -1"),
