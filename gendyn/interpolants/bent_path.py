@@ -1,10 +1,11 @@
-r"""Straight lines that a network bends.
+r"""Straight lines, or splines, that a network bends.
 
 Between two coupled points, in local time t,
 
-.. math:: x_t = (1-t)\,x_0 + t\,x_1 + 2t(1-t)\,\varphi(x_0, x_1, t) + \sigma z,
+.. math:: x_t = \ell(t) + 2t(1-t)\,\varphi(x_0, x_1, t) + \sigma z, \qquad \ell(t) = (1-t)\,x_0 + t\,x_1,
 
-whose ends are the points whatever :math:`\varphi` is. The velocity holds :math:`\partial_t\varphi`, taken exactly. What
+or :math:`\ell` the natural cubic spline through all the points of a tuple. The ends are the points whatever
+:math:`\varphi` is. The velocity holds :math:`\partial_t\varphi`, taken exactly. What
 :math:`\varphi` is good for is an objective's to say: :mod:`gendyn.interpolants.metric_objective` makes paths short in a
 metric of the data (Kapusniak et al., NeurIPS 2024), :mod:`gendyn.interpolants.optimal_objective` makes a process cheap
 (Albergo, Boffi and Vanden-Eijnden 2023).
@@ -17,13 +18,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gendyn.interpolants.conditional_path import PathOfGaps
+from gendyn.interpolants.conditional_path import PathOfGaps, SplineKind, SplinePath
 
 __all__ = ["BentPath"]
 
 
 class BentPath(PathOfGaps):
-    r"""A straight line that a network bends, and constant noise.
+    r"""A straight line, or a spline, that a network bends, and constant noise.
 
     Parameters
     ----------
@@ -33,6 +34,8 @@ class BentPath(PathOfGaps):
         Standard deviation of the noise.
     network
         :math:`\varphi`, called with times ``(B, 1)``, earlier points and later points ``(B, d)``.
+    base
+        What is bent: ``"linear"`` or ``"cubic"``.
 
     Examples
     --------
@@ -42,9 +45,10 @@ class BentPath(PathOfGaps):
     (0.75, 1.5)
     """
 
-    def __init__(self, knots: Tensor, sigma: float, network: nn.Module) -> None:
+    def __init__(self, knots: Tensor, sigma: float, network: nn.Module, *, base: SplineKind = "linear") -> None:
         super().__init__(knots, sigma)
         self.network = network
+        self.base = SplinePath(knots, base, 0.0)
 
     def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return particle and velocity; see :class:`gendyn.interpolants.conditional_path.ConditionalPath`."""
@@ -54,9 +58,10 @@ class BentPath(PathOfGaps):
         before, after = points[rows, gap], points[rows, gap + 1]
         at = s.to(points.dtype)[:, None]
         bend, bend_rate = _with_rate(lambda r: self.network(r, before, after), at)
-        position = torch.lerp(before, after, t) + 2 * t * (1 - t) * bend
-        velocity = (after - before + 2 * (1 - 2 * t) * bend) / length + 2 * t * (1 - t) * bend_rate
-        return position + self.sigma * noise, velocity
+        position, velocity = self.base(s, points, torch.zeros_like(noise))
+        position = position + 2 * t * (1 - t) * bend + self.sigma * noise
+        velocity = velocity + 2 * (1 - 2 * t) * bend / length + 2 * t * (1 - t) * bend_rate
+        return position, velocity
 
 
 def _with_rate(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor, Tensor]:

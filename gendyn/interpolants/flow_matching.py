@@ -27,7 +27,13 @@ from torch import Tensor
 from gendyn.coupling.cost import Cost
 from gendyn.data import Scaling, Snapshots
 from gendyn.interpolants.bent_path import BentPath
-from gendyn.interpolants.conditional_path import ConditionalPath, PathName, ShrinkingPath, make_path
+from gendyn.interpolants.conditional_path import (
+    ConditionalPath,
+    PathName,
+    ShrinkingPath,
+    SplineKind,
+    make_path,
+)
 from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
 from gendyn.interpolants.data_metric import get_metric
 from gendyn.interpolants.flow_model import FlowModel
@@ -70,7 +76,8 @@ class FlowMatching(FlowModel, GrowingModel):
     path
         How a tuple is joined: ``"linear"`` (straight in every gap), ``"cubic"`` (natural cubic spline), ``"pchip"``
         (monotone cubic: overshoots nowhere), ``"trigonometric"`` (quarter circles), ``"metric"`` (bent towards the data
-        by a network that learns first, for another ``steps``), or ``"shrinking"`` (two times, the first of which is
+        by a network that learns first, for another ``steps``; what it bends are straight lines, and the splines of
+        ``"spline-ot"``), or ``"shrinking"`` (two times, the first of which is
         standard Gaussian noise in scaled units). By default ``"linear"``, and ``"cubic"`` for ``"spline-ot"``.
     relaxation
         Price of mass that appears or vanishes between two times, in squared scaled units: cells multiply and die where
@@ -392,7 +399,8 @@ class FlowMatching(FlowModel, GrowingModel):
             condition_dim=dim,
             seed=derive_seed(seed, "path"),
         ).to(device=scaled.device, dtype=scaled.dtype)
-        path = BentPath(knots, self.sigma, network).to(scaled.device)
+        base: SplineKind = "cubic" if self.coupling == "spline-ot" else "linear"
+        path = BentPath(knots, self.sigma, network, base=base).to(scaled.device)
         near = scaled.subsample(_METRIC_CELLS, seed=derive_seed(seed, "metric"))
         metrics = [
             metric.fit(torch.cat([first, second]), seed=derive_seed(seed, "metric", k))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import CubicSpline
 
 from gendyn.data import Snapshots
 from gendyn.interpolants import FlowMatching, preset
@@ -42,10 +43,11 @@ def test_bumps_are_one_at_the_data_and_nothing_far_from_it() -> None:
     assert torch.isfinite(few).all()
 
 
+@pytest.mark.parametrize("base", ["linear", "cubic"])
 @pytest.mark.parametrize("times", [(0.0, 1.0), (0.0, 0.3, 1.0)])
-def test_the_velocity_of_a_metric_path_is_its_derivative(times) -> None:
+def test_the_velocity_of_a_metric_path_is_its_derivative(times, base) -> None:
     network = VelocityNetwork(2, hidden=(16,), condition_dim=2, seed=3).double()
-    path = BentPath(torch.tensor(times), 0.1, network)
+    path = BentPath(torch.tensor(times), 0.1, network, base=base)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(20, len(times), 2, generator=generator, dtype=torch.float64)
     noise = torch.randn(20, 2, generator=generator, dtype=torch.float64)
@@ -58,6 +60,18 @@ def test_the_velocity_of_a_metric_path_is_its_derivative(times) -> None:
     for k, s in enumerate(times):
         at, _ = path(torch.full((20,), s, dtype=torch.float64), points, 0 * noise)
         torch.testing.assert_close(at, points[:, k])
+
+
+def test_a_bend_that_is_nothing_leaves_the_spline() -> None:
+    knots = torch.tensor([0.0, 0.4, 0.7, 1.0], dtype=torch.float64)
+    points = torch.randn(30, 4, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    t = torch.linspace(0.01, 0.99, 30, dtype=torch.float64)
+    path = BentPath(knots, 0.0, lambda s, before, after: 0 * before, base="cubic")
+    curve = CubicSpline(knots.numpy(), points.numpy(), axis=1, bc_type="natural")
+    x, u = path(t, points, 0 * points[:, 0])
+    truth, rate = (np.stack([curve(float(v), d)[k] for k, v in enumerate(t)]) for d in (0, 1))
+    torch.testing.assert_close(x, torch.from_numpy(truth))
+    torch.testing.assert_close(u, torch.from_numpy(rate))
 
 
 def test_the_least_energy_is_the_squared_length_of_the_geodesic() -> None:
