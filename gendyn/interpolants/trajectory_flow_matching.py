@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths, Scaling
+from gendyn.interpolants.next_observation import NextObservation
+from gendyn.interpolants.observation_noise import NoiseObjective, ObservationNoise
 from gendyn.interpolants.observed_series import Known, ObservedSeries, check_series
 from gendyn.interpolants.population_model import check_training
 from gendyn.interpolants.series_labels import SeriesLabels
@@ -29,7 +31,7 @@ from gendyn.nn import VelocityNetwork
 from gendyn.population_estimator import draw_starts
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
-from gendyn.training import Estimator, fingerprint, load_module, module_tensors
+from gendyn.training import Estimator, fingerprint, fit, load_module, module_tensors
 
 __all__ = ["TrajectoryFlowMatching"]
 
@@ -37,7 +39,7 @@ _KEPT_STARTS = 5000
 """First observations that a model keeps."""
 
 
-class TrajectoryFlowMatching(Estimator):
+class TrajectoryFlowMatching(NextObservation, Estimator):
     r"""Learn how series go on, from series observed at any times.
 
     Parameters
@@ -55,6 +57,11 @@ class TrajectoryFlowMatching(Estimator):
         past the trained times.
     labels
         Whether the label of a path is known.
+    noise_head
+        Whether a second network learns, for another ``steps``, the Gaussian law of the next observation given what is
+        known, see :mod:`gendyn.interpolants.observation_noise`: :meth:`predict_std` returns its standard deviations,
+        and :meth:`sample` draws from it, without a path (``solver`` and ``step`` have no part). For ``sigma=0``; with
+        noise on the way the law of the next observation is learned whole, of whatever shape.
     hidden, activation, scale, steps, batch_size, lr, weight_decay, clip, ema
         As for :class:`gendyn.FlowMatching`; ``batch_size`` counts gaps.
     validation_fraction, patience
@@ -70,6 +77,8 @@ class TrajectoryFlowMatching(Estimator):
         At most 5000 first observations, from which :meth:`sample` starts by default.
     names_ : tuple of str or None
         Names of the features.
+    noise_ : ObservationNoise or None
+        The noise head, in scaled units.
 
     Notes
     -----
@@ -103,6 +112,7 @@ class TrajectoryFlowMatching(Estimator):
         history: int = 1,
         clock: bool = True,
         labels: bool = False,
+        noise_head: bool = False,
         hidden: Sequence[int] = (128, 128, 128),
         activation: str = "silu",
         scale: Literal["global", "whiten", "none"] = "global",
@@ -119,6 +129,7 @@ class TrajectoryFlowMatching(Estimator):
         self.history = history
         self.clock = clock
         self.labels = labels
+        self.noise_head = noise_head
         self.hidden = hidden
         self.activation = activation
         self.scale = scale
@@ -163,6 +174,11 @@ class TrajectoryFlowMatching(Estimator):
             raise ValueError(f"sigma must be zero or positive; got {self.sigma}")
         if self.history < 0:
             raise ValueError(f"history must be zero or a number of observations; got {self.history}")
+        if self.noise_head and self.sigma > 0:
+            raise ValueError(
+                f"noise_head draws observations from a Gaussian law of its own, and sigma={self.sigma} has noise on "
+                "the way to them: leave one of them out"
+            )
         check_training(self)
         check_series(data)
         data = data if device is None else data.to(device=device)
@@ -198,9 +214,38 @@ class TrajectoryFlowMatching(Estimator):
         parts = [series.values, series.seen, series.times, series.counts, *([] if codes is None else [codes])]
         identity = fingerprint(*parts, model=type(self).__name__, seed=root, **self.get_params())
         self._keep(data, series, codes, root)
-        self.process_ = self._empty_process(network, series.scaling)
+        self.process_, self.noise_ = self._empty_process(network, series.scaling), None
         self.seed_ = root
-        return self._learn(objective, identity, progress=progress, checkpoint=checkpoint, resume=resume)
+        self._learn(objective, identity, progress=progress, checkpoint=checkpoint, resume=resume)
+        if self.noise_head and not self._interrupted:
+            self._learn_noise(data.select(rows), identity, progress=progress, checkpoint=checkpoint, resume=resume)
+        return self
+
+    def _learn_noise(
+        self, data: Paths, identity: str, *, progress: bool, checkpoint: str | Path | None, resume: bool
+    ) -> None:
+        """Learn how far the next observation strays from the means that are learned."""
+        series, means, path, row = self._one_step(data)
+        context = self._gaps(data, series)[2]
+        ends = (means - self.process_.shift) / self.process_.scale
+        noise = self._empty_noise(derive_seed(self.seed_, "noise")).to(ends)
+        start, residuals = series.values[path, row], series.values[path, row + 1] - ends
+        seen = series.seen[path, row + 1]
+        objective = NoiseObjective(noise, start, context, residuals, seen, batch_size=self.batch_size)
+        result = fit(
+            objective,
+            steps=self.steps,
+            lr=self.lr,
+            clip=self.clip,
+            ema=self.ema,
+            seed=derive_seed(self.seed_, "noise"),
+            progress=progress,
+            checkpoint=None if checkpoint is None else f"{checkpoint}.noise",
+            resume=resume,
+            fingerprint=identity,
+        )
+        self.noise_ = noise.eval().requires_grad_(False)
+        self._interrupted = result.stopped == "interrupted"
 
     def sample(
         self,
@@ -285,86 +330,35 @@ class TrajectoryFlowMatching(Estimator):
             context = known.context(gap, history=self.history, clock=self.clock, label=codes)
             process = self.process_.given(context, gap)
             start = known.values[:, 0] * process.scale + process.shift
-            run = sample(process, start, [0.0, 1.0], seed=derive_seed(seed, "gap", k), save="final", **options)
-            made = [*made, (run.values[:, -1].to(start) - process.shift) / process.scale]
-            known, info = known.then(made[-1], time.expand(len(start))), run.info
+            if self.noise_ is not None:
+                end = self._drawn(process, known.values[:, 0], context, derive_seed(seed, "observation", k))
+            else:
+                run = sample(process, start, [0.0, 1.0], seed=derive_seed(seed, "gap", k), save="final", **options)
+                end, info = (run.values[:, -1].to(start) - process.shift) / process.scale, run.info
+            made = [*made, end]
+            known = known.then(end, time.expand(len(start)))
         return torch.stack(made, dim=1) * self.process_.scale + self.process_.shift, info
-
-    def predict(self, data: Paths) -> Paths:
-        """Return the expected value of every observation but the first of a series, given those before it.
-
-        Parameters
-        ----------
-        data
-            Observed series.
-
-        Returns
-        -------
-        Paths
-            Shaped as the observed rows of ``data`` pushed together, with the mask true where there is a prediction.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If no series was observed twice, or features or labels do not fit.
-        """
-        series, predicted, path, row = self._one_step(data)
-        values = torch.zeros_like(series.values)
-        mask = torch.zeros_like(series.seen)
-        values[path, row + 1], mask[path, row + 1] = predicted, True
-        times = (series.times * series.unit + series.origin).cpu()
-        last = times.gather(1, (series.counts - 1).clamp_min(0).cpu()[:, None])
-        times = torch.where(torch.arange(times.shape[1]) < series.counts.cpu()[:, None], times, last)
-        return Paths(times, values, mask, series.counts.clamp_min(1), data.labels, self.names_)
-
-    def score(self, data: Paths) -> float:
-        """Return minus the root mean square error of the next observation, in units of the scaled data.
-
-        Each observation is predicted by its mean given those before it; hidden entries are left out. Higher is better;
-        what cannot be foreseen stays.
-
-        Parameters
-        ----------
-        data
-            Series, of which at least one was observed twice.
-        """
-        series, predicted, path, row = self._one_step(data)
-        seen = series.seen[path, row + 1]
-        error = (predicted - self.process_.shift) / self.process_.scale - series.values[path, row + 1]
-        return -float((error.square() * seen).sum().div(seen.sum()).sqrt())
-
-    def _one_step(self, data: Paths) -> tuple[ObservedSeries, Tensor, Tensor, Tensor]:
-        """Return the observed series, and the mean of the next observation at path and row of every gap."""
-        self._check_fitted()
-        series = self._observed(data)
-        path, row = series.gaps.T
-        if len(path) == 0:
-            raise ValueError("no series was observed at two times; there is nothing to predict")
-        codes = self._codes(data)
-        gap = series.times[path, row + 1] - series.times[path, row]
-        label = None if codes is None else codes[path]
-        context = series.known(path, row, self.history).context(
-            gap, history=self.history, clock=self.clock, label=label
-        )
-        start = series.values[path, row] * self.process_.scale + self.process_.shift
-        with torch.no_grad():
-            return (
-                series,
-                self.process_.given(context, gap).target(torch.zeros((), dtype=start.dtype), start),
-                path,
-                row,
-            )
 
     def _observed(self, data: Paths) -> ObservedSeries:
         """Return series in the units of the fit."""
+        self._check_fitted()
         check_series(data)
         process = self.process_
         if data.dim != process.dim:
             raise ValueError(f"the model was fitted on {process.dim} features; the data have {data.dim}")
         data = data.to(device=process.shift.device, dtype=process.shift.dtype)
         return ObservedSeries(data, Scaling(process.shift, process.scale), unit=self._unit, origin=self._origin)
+
+    def _drawn(self, process: GapProcess, z: Tensor, context: Tensor, seed: int) -> Tensor:
+        """Draw the next observation from its Gaussian law, all in scaled units."""
+        generator = torch_generator(seed)
+        normal = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
+        with torch.no_grad():
+            mean, deviation = self.noise_(z, context)  # type: ignore[misc]
+            x = z * process.scale + process.shift
+            expected = (process.target(x.new_zeros(()), x) - process.shift) / process.scale
+        drawn: Tensor = expected + mean + deviation * normal
+        return drawn
 
     def _start(self, x0: Tensor | Paths | None, grid: Tensor, label: Any) -> tuple[Known, Tensor | None]:
         """Return what is known where series start, and their encoded labels."""
@@ -423,6 +417,11 @@ class TrajectoryFlowMatching(Estimator):
         width = self.history * (2 * dim + 1) + 1 + int(self.clock) + label_width
         return VelocityNetwork(dim, tuple(self.hidden), self.activation, condition_dim=width, seed=seed)
 
+    def _empty_noise(self, seed: int) -> ObservationNoise:
+        process = self.process_
+        width = len(process.context)
+        return ObservationNoise(process.dim, tuple(self.hidden), self.activation, context_dim=width, seed=seed)
+
     def _empty_process(self, network: VelocityNetwork, scaling: Scaling) -> GapProcess:
         context = scaling.shift.new_zeros(network.input.condition_dim)
         return GapProcess(network, scaling, self.sigma, context, scaling.shift.new_ones(()))
@@ -431,6 +430,8 @@ class TrajectoryFlowMatching(Estimator):
         tensors = module_tensors(self.process_.network, "network.")
         tensors |= {"times": self.times_, "shift": self.process_.shift, "scale": self.process_.scale}
         tensors["initial"] = self.initial_
+        if self.noise_ is not None:
+            tensors |= module_tensors(self.noise_, "noise.")
         if self._initial_codes is not None:
             tensors["initial_codes"] = self._initial_codes
         numbers = {"unit": self._unit, "origin": self._origin, "end": self._end}
@@ -443,7 +444,11 @@ class TrajectoryFlowMatching(Estimator):
         network.to(dtype=tensors["initial"].dtype, device=tensors["initial"].device)
         load_module(network, tensors, "network.")
         network.eval().requires_grad_(False)
-        self.process_ = self._empty_process(network, scaling)
+        self.process_, self.noise_ = self._empty_process(network, scaling), None
+        if any(name.startswith("noise.") for name in tensors):
+            noise = self._empty_noise(0).to(tensors["initial"])
+            load_module(noise, tensors, "noise.")
+            self.noise_ = noise.eval().requires_grad_(False)
         self.times_, self.initial_ = tensors["times"].cpu(), tensors["initial"]
         self._initial_codes = tensors.get("initial_codes")
         self._unit, self._origin, self._end = (float(extra[k]) for k in ("unit", "origin", "end"))
