@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gendyn.bridges.interval_laws import interval_log_densities
 from gendyn.bridges.lifted import lifted_log_densities
-from gendyn.bridges.multi_marginal import interval_log_densities
 from gendyn.bridges.references.lifted import LiftedReference
 from gendyn.data import Snapshots
 from gendyn.sampling import Process

@@ -25,7 +25,7 @@ All this is exact for Brownian and linear references, and as good as the linear-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
@@ -35,8 +35,9 @@ from torch import Tensor
 
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.density_rows import density_rows
-from gendyn.bridges.glued_paths import SAME_TIME, GluedPaths, blocks, normalised_weights, stratified
+from gendyn.bridges.glued_paths import GluedPaths, blocks, normalised_weights, stratified
 from gendyn.bridges.growth import Growth, growing_coupling
+from gendyn.bridges.interval_laws import interval_laws, interval_log_densities
 from gendyn.bridges.transition import TransitionLaw, transition_law
 from gendyn.coupling import (
     Plan,
@@ -406,53 +407,3 @@ class MultiMarginalBridge(GluedPaths):
         cumulative = torch.softmax(logits, 1).cumsum(1)[which]
         level = uniform[:, None] * cumulative[:, -1:]
         return torch.searchsorted(cumulative, level, right=True).clamp_max(cumulative.shape[1] - 1)[:, 0]
-
-
-def interval_laws(
-    reference: Process, samples: Sequence[Tensor], times: Tensor, substeps: int = 16
-) -> Iterator[TransitionLaw]:
-    """Yield how a reference moves the rows of each population to the next time.
-
-    Intervals of one length are moved together, as one batch of sources.
-
-    Parameters
-    ----------
-    reference, samples, times, substeps
-        As for :func:`interval_log_densities`.
-    """
-    gaps = times.diff()
-    # A process that changes between intervals moves them one by one.
-    changes = hasattr(reference, "piece")
-    laws: dict[int, TransitionLaw] = {}
-    for k in range(len(gaps)):
-        if k not in laws:
-            later = range(k, k + 1 if changes else len(gaps))
-            alike = [j for j in later if abs(float(gaps[j] - gaps[k])) <= SAME_TIME * float(gaps[k])]
-            starts = torch.cat([times[j].expand(len(samples[j]), 1) for j in alike]).to(samples[0])
-            sources = torch.cat([samples[j] for j in alike])
-            law = transition_law(reference, sources, starts, gaps[k : k + 1], substeps=substeps)
-            place = 0
-            for j in alike:
-                laws[j] = law.rows(slice(place, place + len(samples[j])))
-                place += len(samples[j])
-        yield laws.pop(k)
-
-
-def interval_log_densities(
-    reference: Process, samples: Sequence[Tensor], times: Tensor, substeps: int = 16
-) -> Iterator[Tensor]:
-    r"""Yield :math:`\log p(y_j \mid x_i)` of every interval, ``(n_k, n_{k+1})``, differentiable in the reference.
-
-    Parameters
-    ----------
-    reference
-        The process.
-    samples
-        ``K + 1`` populations ``(n_k, d)``, float64.
-    times
-        ``(K + 1,)``.
-    substeps
-        See :func:`~gendyn.bridges.transition.transition_law`.
-    """
-    for k, law in enumerate(interval_laws(reference, samples, times, substeps)):
-        yield law.log_density(samples[k + 1])

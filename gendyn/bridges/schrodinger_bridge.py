@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +27,7 @@ from gendyn.bridges.references.fixed import (
 from gendyn.bridges.references.lifted import LiftedReference
 from gendyn.bridges.references.local_brownian import LocalBrownian
 from gendyn.bridges.references.restore import restore_any
+from gendyn.bridges.solved_couplings import coupling_costs, coupling_history, read_couplings, write_couplings
 from gendyn.coupling import StaticBridge
 from gendyn.coupling.entropic import Relaxation, check_relaxation
 from gendyn.coupling.row_blocks import Watch
@@ -239,7 +239,7 @@ class SchrodingerBridge(BridgeEstimator):
         reference = make_reference(self.reference, data, sigma, self.volatility)
         growth = Growth.of(data, self.growth_rate, self.relaxation, self.growth_iterations)
         store = None if checkpoint is None else Checkpoint(checkpoint, self._identity(data, root))
-        done = _read(store) if store is not None and resume and store.exists() else []
+        done = read_couplings(store) if store is not None and resume and store.exists() else []
 
         lifted = isinstance(reference, LiftedReference)
         marks = [time.perf_counter()]
@@ -253,21 +253,13 @@ class SchrodingerBridge(BridgeEstimator):
                 marks.append(time.perf_counter())
                 bar.update()
                 if store is not None:
-                    _write(store, solved)
+                    write_couplings(store, solved)
 
             bridge, solved = self._solve(reference, data, growth, done, after, watch)
         self.seed_ = root
-        self.history_ = pd.DataFrame(
-            {
-                "step": range(1, len(solved) + 1),
-                "loss": [result.kl for result in solved],
-                "iterations": [float(result.iterations) for result in solved],
-                "marginal_error": [result.marginal_error for result in solved],
-                **({} if growth is None else {"mass": [result.mass for result in solved]}),
-            }
-        )
+        self.history_ = coupling_history(solved, masses=growth is not None)
         self.sigma_ = sigma
-        self.cost_ = self._costs(bridge, solved, marks)
+        self.cost_ = coupling_costs(bridge, solved, marks)
         self._adopt(bridge, data)
         return self
 
@@ -298,24 +290,6 @@ class SchrodingerBridge(BridgeEstimator):
         return MultiMarginalBridge.solve(
             reference, data, growth=growth, rows_at_once=self.rows_at_once, watch=watch, **options
         )
-
-    def _costs(
-        self, bridge: MultiMarginalBridge | LiftedBridge, solved: list[StaticBridge], marks: list[float]
-    ) -> pd.DataFrame:
-        """Return what the couplings of this fit cost."""
-        fresh = len(marks) - 1
-        rows = []
-        for number, result in enumerate(solved[len(solved) - fresh :], start=len(solved) - fresh):
-            # With hidden coordinates sweeps go back and forth.
-            sweep, place = divmod(number, len(bridge.times) - 1)
-            k = len(bridge.times) - 2 - place if sweep % 2 else place
-            n0, n1 = len(bridge.samples[k]), len(bridge.samples[k + 1])
-            block = bridge.block_rows(k) if isinstance(bridge, MultiMarginalBridge) else None
-            held = (block or n0) * n1 * 8e-9 * (2 if block else 4)
-            rows.append((n0 * n1, result.iterations, block, held))
-        table = pd.DataFrame(rows, columns=["pairs", "iterations", "rows_at_once", "gigabytes"])
-        table.insert(2, "seconds", [b - a for a, b in pairwise(marks)])
-        return table
 
     @property
     def grows(self) -> bool:
@@ -453,29 +427,3 @@ class SchrodingerBridge(BridgeEstimator):
         data = self._stored_data(tensors, extra["names"])
         self._restore_bridge(tensors, data, make_reference(self.reference, data, extra["sigma"], self.volatility))
         self.sigma_ = extra["sigma"]
-
-
-def _write(store: Checkpoint, solved: list[StaticBridge]) -> None:
-    tensors: dict[str, Tensor] = {}
-    for k, result in enumerate(solved):
-        tensors |= {f"f.{k}": result.potentials[0], f"g.{k}": result.potentials[1]}
-        if result.log_gain is not None:
-            tensors[f"gain.{k}"] = result.log_gain
-    figures = [[one.kl, one.marginal_error, one.iterations, one.converged, one.mass] for one in solved]
-    store.write(tensors, {"step": len(solved), "figures": figures})
-
-
-def _read(store: Checkpoint) -> list[StaticBridge]:
-    tensors, state = store.read()
-    return [
-        StaticBridge(
-            (tensors[f"f.{k}"], tensors[f"g.{k}"]),
-            float(kl),
-            float(error),
-            int(iterations),
-            bool(converged),
-            float(mass),
-            tensors.get(f"gain.{k}"),
-        )
-        for k, (kl, error, iterations, converged, mass) in enumerate(state["figures"])
-    ]

@@ -12,8 +12,8 @@ from scipy.special import ndtri
 
 import gendyn as gd
 from gendyn.bridges import LiftedBridge, MultiMarginalBridge
+from gendyn.bridges.interval_laws import interval_log_densities
 from gendyn.bridges.lifted import lifted_log_densities
-from gendyn.bridges.multi_marginal import interval_log_densities
 from gendyn.bridges.references import Matern, PartlyObserved
 from gendyn.data import Snapshots
 from gendyn.sampling import LinearProcess

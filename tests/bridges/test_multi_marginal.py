@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 import gendyn as gd
 from gendyn.bridges import MultiMarginalBridge, transition_law
-from gendyn.bridges.multi_marginal import interval_log_densities
+from gendyn.bridges.interval_laws import interval_log_densities
 from gendyn.bridges.transition import resolving_step
 from gendyn.coupling import static_bridge
 from gendyn.data import Snapshots

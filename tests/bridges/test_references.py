@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 
 import gendyn as gd
 from gendyn.bridges import transition_law
-from gendyn.bridges.multi_marginal import interval_log_densities
+from gendyn.bridges.interval_laws import interval_log_densities
 from gendyn.bridges.references import get_family
 from gendyn.sampling import LinearProcess
 
