@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -14,47 +13,22 @@ import torch
 from torch import Tensor
 
 from gendyn.bridges.bridge_estimator import BridgeEstimator
-from gendyn.bridges.coupling_em import CouplingEngine, CouplingObjective
+from gendyn.bridges.coupling_em import CouplingObjective
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.marginals import Lift, Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
-from gendyn.bridges.noise_engine import NoiseEngine
 from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
-from gendyn.bridges.pushforward import PushforwardEngine, PushforwardObjective
+from gendyn.bridges.pushforward import PushforwardObjective
 from gendyn.bridges.reference_choice import NOISE_SHARES, reference_choice
-from gendyn.bridges.references import (
-    MLP,
-    GradientField,
-    LearnableReference,
-    Linear,
-    LinearPlusMLP,
-    Network,
-    PartlyObserved,
-    ReferenceFamily,
-    get_family,
-)
-from gendyn.bridges.refinement_engine import Stage, refine
-from gendyn.bridges.simpler_engine import SimplerEngine
+from gendyn.bridges.references import LearnableReference, PartlyObserved, ReferenceFamily, get_family
+from gendyn.bridges.refinement_engine import refine
+from gendyn.bridges.refinement_schedule import Method, Schedule
 from gendyn.bridges.transition import NoTransition
 from gendyn.data import Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.training import Checkpoint
 
 __all__ = ["ReferenceRefinement"]
-
-Method = Literal["auto", "pushforward", "coupling_em"]
-
-_ANNEALED = 0.25
-"""What the noise of a start falls to where no sigma is given, before the likelihood decides on it."""
-
-_REFERENCE_STEPS = 8
-"""L-BFGS steps on the reference between two solutions of the couplings."""
-
-_ROUNDS, _ROUND = 3, 3
-"""Estimates of the noise while a network learns, and alternations before each."""
-
-_POLISH = 10
-"""Steps of Adam on the likelihood of a network that learned from couplings."""
 
 _JITTER = 0.5
 """Standard deviation by which a restart moves start values, in logarithms and units of spread and pace."""
@@ -85,9 +59,10 @@ class ReferenceRefinement(BridgeEstimator):
         ``"pushforward"``, without intervals.
     method
         ``"pushforward"``: by the likelihood of every population under the one before, the only one that learns the
-        noise. ``"coupling_em"``: by alternating couplings and reference at fixed noise. ``"auto"``: the first for
-        mechanisms; for linear drifts the second, with the noise from the first where it is not given; for networks the
-        second, then the first.
+        noise. ``"coupling_em"``: by alternating couplings and reference at fixed noise. ``"path_em"``: likewise, the
+        reference by regression on bridges between coupled points, without derivatives through transition laws.
+        ``"auto"``: the first for mechanisms; for linear drifts the second, with the noise from the first where it is
+        not given; for networks the second, then the first.
     learn_sigma
         Whether the noise is learned; by default where the method can and ``sigma`` is not given.
     sigma
@@ -127,8 +102,8 @@ class ReferenceRefinement(BridgeEstimator):
     kl_ : float
         Divergence of the bridge from the reference, in nats.
     history_ : pandas.DataFrame
-        One row an iteration: ``step``, ``stage``, ``loss``, ``objective``, ``sigma``. With ``coupling_em`` the
-        objective never rises while sigma stays.
+        One row an iteration: ``step``, ``stage``, ``loss``, ``objective``, ``sigma``. With ``coupling_em`` and
+        ``path_em`` the objective never rises while sigma stays.
 
     References
     ----------
@@ -230,7 +205,7 @@ class ReferenceRefinement(BridgeEstimator):
             return self._fit_best(data, root, progress=progress, checkpoint=checkpoint, resume=resume)
         family, lift = self._family(data.dim)
         marginals = Marginals.of(data, self.substeps, lift)
-        stages, objective, learns_sigma = self._schedule(family, marginals)
+        stages, objective, learns_sigma = self._schedule(root).of(family, marginals)
         found: list[tuple[float, LearnableReference, list[dict[str, Any]]]] = []
         failure: NoTransition | None = None
         for number in range(self.restarts):
@@ -360,79 +335,19 @@ class ReferenceRefinement(BridgeEstimator):
                     parameter.add_(_JITTER * noise.to(parameter.device) / max(1, parameter.shape[-1:].numel()))
         return reference
 
-    def _schedule(
-        self, family: ReferenceFamily, marginals: Marginals
-    ) -> tuple[list[Stage], PushforwardObjective | CouplingObjective, bool]:
-        """Return the stages of the method, what the last of them minimises, and whether it learns the noise."""
-        method = self.method
-        network = isinstance(family, MLP | GradientField | LinearPlusMLP | Network)
-        if method == "auto":
-            method = "coupling_em" if isinstance(family, Linear) and marginals.lift is None else "pushforward"
-        if marginals.lift is not None and method != "pushforward":
-            raise ValueError("references with hidden coordinates are learned by method='pushforward' alone")
-        held = "sigma" in family.fixed
-        known = self.sigma is not None or family.sigma is not None or held
-        learns = self.learn_sigma if self.learn_sigma is not None else method == "pushforward" and self.sigma is None
-        learns = learns and not held
-        if method == "pushforward":
-
-            def pushforward(reference: LearnableReference, m: Marginals, steps: int) -> PushforwardEngine:
-                learned = reference.learned_parameters() if learns else reference.drift_parameters()
-                return PushforwardEngine(
-                    reference,
-                    m,
-                    ridge=self.ridge,
-                    steps=steps,
-                    rate=self.learning_rate,
-                    parameters=list(learned),
-                )
-
-            stages: list[Stage] = [partial(pushforward, steps=self.gradient_steps)]
-            if network and self.method == "auto" and marginals.lift is None:
-                stages = [*self._rounds(family, learns), partial(pushforward, steps=min(self.gradient_steps, _POLISH))]
-            return stages, PushforwardObjective(marginals, self.ridge), learns
-        if self.learn_sigma:
-            raise ValueError(
-                "coupling_em keeps the noise fixed and cannot learn sigma; take method='pushforward', which can, or "
-                "leave learn_sigma out"
-            )
-
-        alternate = self._alternation()
-        objective = CouplingObjective(
-            marginals, self.ridge, tolerance=self.tolerance, max_iterations=self.max_iterations
-        )
-        if known:
-            return [partial(_annealed, alternate=alternate)], objective, False
-        # The drift is learned at some noise, the likelihood then says which, and the drift is learned anew.
-        return [partial(alternate, sigma_factor=_ANNEALED), NoiseEngine, alternate], objective, False
-
-    def _rounds(self, family: ReferenceFamily, learns: bool) -> list[Stage]:
-        """Return the stages from which a network's likelihood is polished.
-
-        A network that learns from the likelihood alone may explain sparse populations by any detour. Here it learns
-        from couplings, at a noise that falls only as far as what it has not yet explained.
-        """
-        wide = (
-            partial(self._alternation(), sigma_factor=_ANNEALED)
-            if learns
-            else partial(_annealed, alternate=self._alternation())
-        )
-        start: list[Stage] = [wide, *([NoiseEngine] if learns else [])]
-        if isinstance(family, LinearPlusMLP):
-            start = [partial(SimplerEngine, stage=stage) for stage in start]
-        elif learns:
-            start = [partial(self._alternation(_ROUND), sigma_factor=_ANNEALED), NoiseEngine]
-        once: list[Stage] = [self._alternation(_ROUND), *([NoiseEngine] if learns else [])]
-        return start + _ROUNDS * once
-
-    def _alternation(self, most: int | None = None) -> partial[CouplingEngine]:
-        return partial(
-            CouplingEngine,
+    def _schedule(self, root: int) -> Schedule:
+        """Return which engines run, and with what."""
+        return Schedule(
+            method=self.method,
+            sigma=None if isinstance(self.sigma, str) else self.sigma,
+            learn_sigma=self.learn_sigma,
+            iterations=self.iterations,
+            gradient_steps=self.gradient_steps,
+            learning_rate=self.learning_rate,
             ridge=self.ridge,
-            iterations=self.iterations if most is None else min(self.iterations, most),
-            gradient_steps=_REFERENCE_STEPS,
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
+            seed=derive_seed(root, "schedule"),
         )
 
     def _table(
@@ -514,17 +429,3 @@ def _plain(table: pd.DataFrame) -> dict[str, list[Any]]:
     """Return a table as JSON can hold it."""
     columns = {str(name): column.tolist() for name, column in table.items()}
     return {name: [None if v != v else v for v in column] for name, column in columns.items()}
-
-
-def _annealed(
-    reference: LearnableReference, marginals: Marginals, *, alternate: partial[CouplingEngine]
-) -> CouplingEngine:
-    """Start an alternation whose noise falls from the scale of the data to what the reference has."""
-    family = replace(reference.family, sigma=None)
-    target = reference.log_sigma.detach().clone()
-    data = Snapshots(marginals.times, list(marginals.samples))
-    wide = family.start(data).log_sigma.detach().mean() - target.mean()
-    factor = float(wide.clamp_min(0.0).neg().exp())
-    with torch.no_grad():
-        reference.log_sigma.sub_(torch.tensor(factor).log())
-    return alternate(reference, marginals, sigma_factor=factor)

@@ -149,7 +149,9 @@ def test_a_killed_fit_goes_on_where_it_was(tmp_path, monkeypatch):
 
     data = turning(40)
     monkeypatch.setattr("gendyn.training.loop._CHECKPOINT_SECONDS", 0.0)
-    for method, more in (("pushforward", {"gradient_steps": 12}), ("coupling_em", {"sigma": 0.4, "iterations": 9})):
+    alternated = {"sigma": 0.4, "iterations": 9}
+    options = {"pushforward": {"gradient_steps": 12}, "coupling_em": alternated, "path_em": alternated}
+    for method, more in options.items():
         whole = gd.ReferenceRefinement("linear", method=method, intervals=None, **more).fit(data, progress=False)
         file = tmp_path / f"{method}.safetensors"
         kind = refinement_engine.Engine.__subclasses__()
