@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gendyn.data import ControlMethod, Paths
-from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator
+from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sde.control_channels import ControlChannel
 from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_features import SeriesFeatures
+from gendyn.sde.series_inputs import Inputs, epoch_rows
+from gendyn.sde.series_labels import labelled, stratified
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
-from gendyn.sde.stable_estimator import Inputs, Solver, StableEstimator, epoch_rows, under
+from gendyn.sde.stable_estimator import Solver, StableEstimator, under
 from gendyn.sde.stable_model import PathHead
 from gendyn.training import fingerprint
 
@@ -99,6 +101,8 @@ class StableSDEClassifier(StableEstimator):
     """
 
     _estimator_type = "classifier"
+    pooling: Literal["all", "last"]
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None
     classes_: NDArray[Any]
 
     def __init__(
@@ -127,28 +131,7 @@ class StableSDEClassifier(StableEstimator):
         validation_fraction: float = 0.2,
         patience: int | None = 15,
     ) -> None:
-        self.kind = kind
-        self.hidden = hidden
-        self.layers = layers
-        self.control = control
-        self.channels = channels
-        self.degree = degree
-        self.step = step
-        self.parametrisation = parametrisation
-        self.noise_sharing = noise_sharing
-        self.solver = solver
-        self.n_samples = n_samples
-        self.residual = residual
-        self.pooling = pooling
-        self.class_weight = class_weight
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.dropout = dropout
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self._keep(locals())
 
     def fit(
         self,
@@ -198,7 +181,7 @@ class StableSDEClassifier(StableEstimator):
         self._check_hyper_parameters()
         if self.pooling not in ("all", "last"):
             raise ValueError(f"pooling must be 'all' or 'last'; got {self.pooling!r}")
-        series, labels = _labelled(read_series(data, y, times=times, mask=mask))
+        series, labels = labelled(read_series(data, y, times=times, mask=mask))
         series = series.to(device)
         root = self._seed(seed)
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -209,7 +192,7 @@ class StableSDEClassifier(StableEstimator):
         if validation is not None:
             held, held_static, held_codes = self._validation(validation, series)
         elif self.patience is not None:
-            kept, out = _stratified(codes, self.classes_, self.validation_fraction, root)
+            kept, out = stratified(codes, self.classes_, self.validation_fraction, root)
             held = series.rows(torch.from_numpy(out))
             series = series.rows(torch.from_numpy(kept))
             codes, held_codes = codes[kept], codes[out]
@@ -270,7 +253,7 @@ class StableSDEClassifier(StableEstimator):
     ) -> float:
         """Return the share of series that are classified rightly."""
         self._check_fitted()
-        _, labels = _labelled(read_series(data, y, times=times, mask=mask))
+        _, labels = labelled(read_series(data, y, times=times, mask=mask))
         found = self.predict(data, times=times, mask=mask, static=static, seed=seed)
         return float((found == labels).mean())
 
@@ -311,7 +294,7 @@ class StableSDEClassifier(StableEstimator):
         if unknown or "data" not in part:
             raise ValueError(f"validation holds data, y, times, mask and static; got {', '.join(sorted(part))}")
         static = part.pop("static", None)
-        held, labels = _labelled(read_series(**part))
+        held, labels = labelled(read_series(**part))
         held = held.to(series.values.device, series.values.dtype)
         if held.dim != series.dim:
             raise ValueError(f"validation must have the {series.dim} channels of the series; got {held.dim}")
@@ -428,36 +411,6 @@ class _Classes:
         odds = self._model._odds(self._watched, _WATCHED, derive_seed(self._model.seed_, "validation"))
         self.module.train(training)
         return float(nn.functional.nll_loss(odds.clamp_min(1e-12).log(), self._asked, self._weights))
-
-
-def _labelled(series: Series) -> tuple[Series, NDArray[Any]]:
-    """Return series and their labels, integers or strings."""
-    labels = series.labels
-    if labels is None:
-        raise ValueError("a classifier needs labels: give y, or paths with labels")
-    if labels.dtype.kind not in "iubUSO":
-        raise TypeError(f"labels must be integers or strings; got type {labels.dtype}")
-    return series, labels.astype(str) if labels.dtype.kind in "SO" else labels
-
-
-def _stratified(
-    codes: NDArray[Any], classes: NDArray[Any], fraction: float, root: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return rows to learn from and rows to stop by, of every class a share of at least one."""
-    counts = np.bincount(codes)
-    if counts.min() < 3:
-        small = classes.tolist()[int(counts.argmin())]
-        raise ValueError(
-            f"class {small!r} has {int(counts.min())} series, too few to hold one out; give at least 3, a validation "
-            "set, or patience=None"
-        )
-    rng = numpy_generator(root, "validation split")
-    out = []
-    for c, count in enumerate(counts):
-        rows = rng.permutation(np.flatnonzero(codes == c))
-        out.append(rows[: max(1, round(fraction * count))])
-    held = np.sort(np.concatenate(out))
-    return np.setdiff1d(np.arange(len(codes)), held), held
 
 
 def _with_static(features: Tensor, static: Tensor | None) -> Tensor:

@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gendyn.data import ControlMethod
-from gendyn.nn import seeded_linear
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sde.control_channels import ControlChannel
+from gendyn.sde.forecast_inputs import AskedInputs, cut
 from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.recent_values import last_values, recent_values
 from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_inputs import Inputs, epoch_rows
+from gendyn.sde.spread import right_spread
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
-from gendyn.sde.stable_estimator import Inputs, Solver, StableEstimator, epoch_rows, under
+from gendyn.sde.stable_estimator import Solver, StableEstimator, under
+from gendyn.sde.stable_model import ForecastHead
 from gendyn.training import fingerprint
 
 __all__ = ["StableSDEForecaster"]
@@ -37,27 +40,6 @@ Loss = Literal["crps", "energy"]
 
 _MEMBERS = 4
 """Members of each forecast in training."""
-
-_ENOUGH = 20
-"""Held-out outcomes of a lead from which on its spread is chosen by them."""
-
-
-class ForecastHead(nn.Module):
-    """Mean and log deviation of channels from a state, a recent past and a lead; zero and given at the start."""
-
-    def __init__(self, hidden: int, told: int, dim: int, seed: int) -> None:
-        super().__init__()
-        generator = torch_generator(seed, "forecast head")
-        self.first = seeded_linear(hidden + told + 1, hidden, generator)
-        self.second = seeded_linear(hidden, hidden, generator)
-        self.last = seeded_linear(hidden, 2 * dim, generator, scale=0.0)
-
-    def forward(self, z: Tensor, told: Tensor, lead: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both ``(S, B, Q, D)`` of states ``(S, B, Q, h)``, pasts ``(B, T)`` and leads ``(B, Q)``."""
-        known = torch.cat([told[:, None].expand(-1, lead.shape[1], -1), lead[:, :, None]], dim=2)
-        x = self.first(torch.cat([z, known.expand(len(z), -1, -1, -1)], dim=3))
-        mean, log_deviation = self.last(torch.relu(self.second(torch.relu(x)))).chunk(2, dim=3)
-        return mean, log_deviation
 
 
 class StableSDEForecaster(StableEstimator):
@@ -109,6 +91,9 @@ class StableSDEForecaster(StableEstimator):
     """
 
     _estimator_type = "regressor"
+    horizon: int
+    recent: int
+    loss: Loss
     lead_: Tensor
 
     def __init__(
@@ -138,29 +123,7 @@ class StableSDEForecaster(StableEstimator):
         validation_fraction: float = 0.15,
         patience: int | None = 10,
     ) -> None:
-        self.horizon = horizon
-        self.kind = kind
-        self.hidden = hidden
-        self.layers = layers
-        self.control = control
-        self.channels = channels
-        self.degree = degree
-        self.step = step
-        self.parametrisation = parametrisation
-        self.noise_sharing = noise_sharing
-        self.solver = solver
-        self.n_samples = n_samples
-        self.residual = residual
-        self.recent = recent
-        self.loss = loss
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.dropout = dropout
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self._keep(locals())
 
     def fit(
         self,
@@ -209,24 +172,17 @@ class StableSDEForecaster(StableEstimator):
             raise ValueError(f"loss must be one of {', '.join(get_args(Loss))}; got {self.loss!r}")
         series = read_series(data, times=times, mask=mask).to(device)
         root = self._seed(seed)
-        past, asked, target = _cut(series, self.horizon)
+        past, asked, target = cut(series, self.horizon)
         held = None
         if validation is not None:
-            part = dict(validation) if isinstance(validation, Mapping) else {"data": validation}
-            held_static = part.pop("static", None)
-            held = (*_cut(read_series(**part).to(series.values.device, series.values.dtype), self.horizon), held_static)
-            if held[0].dim != series.dim:
-                raise ValueError(f"validation must have the {series.dim} channels of the series; got {held[0].dim}")
+            given, held_static = self._read_held(validation, series)
+            held = (*cut(given, self.horizon), held_static)
         elif self.patience is not None:
-            if len(series) < 2:
-                raise ValueError("one series cannot be divided; give validation=, or patience=None")
-            order = torch.randperm(len(series), generator=torch_generator(root, "validation split"))
-            n = min(max(1, round(self.validation_fraction * len(series))), len(series) - 1)
-            out, kept = order[:n].sort().values, order[n:].sort().values
-            rows = None if static is None else np.asarray(static)
-            held = (past.rows(out), asked[out], target[out], None if rows is None else rows[out.numpy()])
+            kept, out = self._divide(len(series), root)
+            covariates = None if static is None else np.asarray(static)
+            held = (past.rows(out), asked[out], target[out], None if covariates is None else covariates[out.numpy()])
             past, asked, target = past.rows(kept), asked[kept], target[kept]
-            static = None if rows is None else rows[kept.numpy()]
+            static = None if covariates is None else covariates[kept.numpy()]
         gaps = past.times.diff(dim=1)
         self._gap = float(gaps[gaps > 0].median()) if bool((gaps > 0).any()) else 1.0
         self.lead_ = (asked - past.times[:, -1:]).median(0).values
@@ -236,7 +192,7 @@ class StableSDEForecaster(StableEstimator):
         outcome = (target - self.scaling_.mean) / self.scaling_.deviation
         start = self._fit_start(scaled, told, outcome)
         inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
-        learned = _Batch(inputs, told, self._leads(past, asked), outcome)
+        learned = AskedInputs(inputs, told, self._leads(past, asked), outcome)
         watched = None
         if held is not None:
             watched = self._batch_of(held[0], held[1], self._static_of(held[3], len(held[0])), held[2])
@@ -325,7 +281,7 @@ class StableSDEForecaster(StableEstimator):
     def score(self, data: Any, y: Any = None, *, times: Any = None, mask: Any = None, static: Any = None) -> float:
         """Return minus the mean CRPS of the last rows of whole series, in standard deviations; higher is better."""
         series = self._read(data, None, times, mask)
-        past, asked, target = _cut(series, self.horizon)
+        past, asked, target = cut(series, self.horizon)
         batch = self._batch_of(past, asked, self._static_of(static, len(past)), target)
         return -self._crps(batch, max(2, self.n_samples), derive_seed(self.seed_, "score"))
 
@@ -385,7 +341,7 @@ class StableSDEForecaster(StableEstimator):
         left, right, part = self._between(leads)
         return self._deviation[left] + part * (self._deviation[right] - self._deviation[left])
 
-    def _batch_of(self, past: Series, asked: Tensor, static: Tensor | None, target: Tensor | None) -> _Batch:
+    def _batch_of(self, past: Series, asked: Tensor, static: Tensor | None, target: Tensor | None) -> AskedInputs:
         """Return what is asked of a fitted model."""
         scaled = self.scaling_.transform(past)
         inputs, told = self._asked(past, scaled, static, asked)
@@ -393,9 +349,9 @@ class StableSDEForecaster(StableEstimator):
         start = self._start_at(scaled, told, leads)
         outcome = None if target is None else (target - self.scaling_.mean) / self.scaling_.deviation
         inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
-        return _Batch(inputs, told, leads, outcome)
+        return AskedInputs(inputs, told, leads, outcome)
 
-    def _members(self, batch: _Batch, n: int, seed: int, *, learning: bool = False) -> Tensor:
+    def _members(self, batch: AskedInputs, n: int, seed: int, *, learning: bool = False) -> Tensor:
         """Return scaled members ``(S, B, Q, D)`` of one block."""
         inputs = batch.inputs
         if inputs.places is None or inputs.start is None:
@@ -414,7 +370,7 @@ class StableSDEForecaster(StableEstimator):
         )
         return found
 
-    def _members_of(self, batch: _Batch, n: int, seed: int) -> Tensor:
+    def _members_of(self, batch: AskedInputs, n: int, seed: int) -> Tensor:
         """Return members of any number of series, in blocks."""
         size = max(1, 4096 // n)
         return torch.cat(
@@ -434,27 +390,20 @@ class StableSDEForecaster(StableEstimator):
         return centre + factor * (members - centre)
 
     @torch.no_grad()
-    def _crps(self, batch: _Batch, n: int, seed: int) -> float:
+    def _crps(self, batch: AskedInputs, n: int, seed: int) -> float:
         members = self._spread_out(self._members_of(batch, n, seed), batch.leads)
         outcome = members.mean(0) if batch.outcome is None else batch.outcome
         return float(crps_loss(members, outcome.nan_to_num(), ~outcome.isnan()))
 
     @torch.no_grad()
-    def _best_spread(self, batch: _Batch) -> Tensor:
+    def _best_spread(self, batch: AskedInputs) -> Tensor:
         """Return for each lead the factor at which 80 % intervals hold as much of what was held out."""
         members = self._members_of(batch, 100, derive_seed(self.seed_, "spread"))
-        low, high = torch.quantile(members, torch.tensor([0.1, 0.9], dtype=members.dtype), dim=0)
-        centre = members.mean(0)
-        outcome = centre if batch.outcome is None else batch.outcome
-        # The least factor at which an outcome is inside.
-        above = (outcome - centre) / (high - centre).clamp_min(1e-12)
-        below = (centre - outcome) / (centre - low).clamp_min(1e-12)
-        needed = torch.maximum(above, below)
-        found = []
-        for lead in needed.unbind(1):
-            seen = lead[~lead.isnan()]
-            found.append(torch.quantile(seen, 0.8) if len(seen) >= _ENOUGH else seen.new_ones(()))
-        return torch.stack(found).clamp(0.5, 4.0).cpu().to(torch.float64)
+        if batch.outcome is None:
+            return torch.ones_like(self.lead_)
+        return torch.stack([right_spread(members[:, :, k], batch.outcome[:, k]) for k in range(members.shape[2])]).to(
+            "cpu", torch.float64
+        )
 
     def _more_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {"lead": self.lead_, "deviation": self._deviation, "spread": self._spread}
@@ -469,24 +418,10 @@ class StableSDEForecaster(StableEstimator):
         self._gap, self._spread = float(extra["gap"]), tensors["spread"].cpu()
 
 
-class _Batch:
-    """Inputs, recent pasts, leads and outcomes of some series."""
-
-    def __init__(self, inputs: Inputs, told: Tensor, leads: Tensor, outcome: Tensor | None) -> None:
-        self.inputs, self.told, self.leads, self.outcome = inputs, told, leads, outcome
-
-    def rows(self, index: Tensor | slice) -> _Batch:
-        outcome = None if self.outcome is None else self.outcome[index]
-        return _Batch(self.inputs.rows(index), self.told[index], self.leads[index], outcome)
-
-    def blocks(self, size: int) -> list[_Batch]:
-        return [self.rows(slice(k, k + size)) for k in range(0, len(self.inputs), size)]
-
-
 class _Forecasts:
     """A proper score of members, over batches of an epoch."""
 
-    def __init__(self, model: StableSDEForecaster, learned: _Batch, watched: _Batch | None) -> None:
+    def __init__(self, model: StableSDEForecaster, learned: AskedInputs, watched: AskedInputs | None) -> None:
         self.module: nn.Module = model._model
         self._model, self._learned, self._watched = model, learned, watched
         self._size = model._batch(len(learned.inputs))
@@ -508,23 +443,3 @@ class _Forecasts:
             return math.nan
         members = self._model._members_of(self._watched, 16, derive_seed(self._model.seed_, "validation"))
         return float(self._model._score_of(members, self._watched.outcome))
-
-
-def _cut(series: Series, horizon: int) -> tuple[Series, Tensor, Tensor]:
-    """Return pasts, and times ``(B, Q)`` and values ``(B, Q, D)`` of the last rows."""
-    short = torch.nonzero(series.lengths <= horizon).flatten()
-    if len(short):
-        i = int(short[0])
-        raise ValueError(
-            f"series {i} has {int(series.lengths[i])} rows, no more than the horizon of {horizon}; nothing is left to "
-            "forecast from"
-        )
-    lengths = series.lengths - horizon
-    rows = lengths[:, None] + torch.arange(horizon)
-    target = series.values[torch.arange(len(series))[:, None], rows]
-    most = int(lengths.max())
-    last = torch.minimum(torch.arange(most), lengths[:, None] - 1)
-    beyond = (torch.arange(most) >= lengths[:, None])[:, :, None].to(series.values.device)
-    values = series.values[:, :most].masked_fill(beyond, torch.nan)
-    past = Series(series.times.gather(1, last), values, lengths, series.labels, series.names)
-    return past, series.times.gather(1, rows), target

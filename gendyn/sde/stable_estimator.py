@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -18,6 +17,7 @@ from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import sample
 from gendyn.sde.control_channels import ControlChannel, ControlChannels
 from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_inputs import BLOCK, Inputs
 from gendyn.sde.series_scaling import SeriesScaling, StaticScaling, read_static
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation, stable_design
 from gendyn.sde.stable_field import StableField
@@ -26,69 +26,10 @@ from gendyn.sde.stable_process import StableProcess
 from gendyn.sde.step_times import step_times
 from gendyn.training import Estimator, Objective, TrainingDiverged, fit
 
-__all__ = ["Inputs", "StableEstimator", "epoch_rows"]
+__all__ = ["StableEstimator", "under"]
 
 _FAR = 1e3
-_BLOCK = 256
-"""Series that are run at once where no gradient is wanted."""
-
 Solver = Literal["auto", "euler_maruyama", "milstein", "log_euler"]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a batch of series tells the networks, computed once.
-
-    Attributes
-    ----------
-    grid
-        ``(M,)`` or ``(B, M)``, scaled times.
-    controls
-        ``(B, M, d_x)``.
-    static
-        ``(B, S)`` or ``None``.
-    start
-        What a regression said already ``(B, ...)``, or ``None``.
-    places
-        Where wanted times stand in the grid ``(B, Q)``, or ``None``.
-    """
-
-    grid: Tensor
-    controls: Tensor
-    static: Tensor | None = None
-    start: Tensor | None = None
-    places: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.controls)
-
-    def rows(self, index: Tensor | slice) -> Inputs:
-        """Return some of the series."""
-        kept: dict[str, Any] = {}
-        for part in fields(self):
-            value = getattr(self, part.name)
-            shared = value is None or (part.name == "grid" and value.ndim == 1)
-            kept[part.name] = value if shared else value[index]
-        return Inputs(**kept)
-
-    def blocks(self, size: int = _BLOCK) -> Iterator[Inputs]:
-        """Return the series in blocks."""
-        for start in range(0, len(self), size):
-            yield self.rows(slice(start, start + size))
-
-
-def epoch_rows(n: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Return the rows of a step: every epoch deals all rows anew into batches of nearly equal size.
-
-    Examples
-    --------
-    >>> sorted(torch.cat([epoch_rows(5, 2, step, seed=0) for step in range(3)]).tolist())
-    [0, 1, 2, 3, 4]
-    """
-    per_epoch = math.ceil(n / batch_size)
-    epoch, k = divmod(step, per_epoch)
-    order = torch.randperm(n, generator=torch_generator(seed, "epoch", epoch))
-    return order.tensor_split(per_epoch)[k]
 
 
 class StableEstimator(Estimator):
@@ -117,6 +58,11 @@ class StableEstimator(Estimator):
 
     process_: StableProcess
     scaling_: SeriesScaling
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Set the hyper-parameters that a constructor was given, and nothing else."""
+        for name in self._defaults():
+            setattr(self, name, given[name])
 
     @abstractmethod
     def _head(self, seed: int) -> nn.Module:
@@ -152,6 +98,26 @@ class StableEstimator(Estimator):
             raise ValueError(f"the model was fitted on {self._dim} channels; the series have {series.dim}")
         weight = self.process_.controls
         return series.to(weight.device, weight.dtype)
+
+    def _read_held(self, given: Any, like: Series) -> tuple[Series, Any]:
+        """Return the series that training is stopped by, and their static covariates as they were given."""
+        part = dict(given) if isinstance(given, Mapping) else {"data": given}
+        unknown = set(part) - {"data", "times", "mask", "static"}
+        if unknown or "data" not in part:
+            raise ValueError(f"validation holds data, times, mask and static; got {', '.join(sorted(part))}")
+        static = part.pop("static", None)
+        held = read_series(**part).to(like.values.device, like.values.dtype)
+        if held.dim != like.dim:
+            raise ValueError(f"validation must have the {like.dim} channels of the series; got {held.dim}")
+        return held, static
+
+    def _divide(self, n: int, root: int) -> tuple[Tensor, Tensor]:
+        """Return the rows of series to learn from and of those to stop by, at random."""
+        if n < 2:
+            raise ValueError("one series cannot be divided; give validation=, or patience=None")
+        order = torch.randperm(n, generator=torch_generator(root, "validation split"))
+        out = min(max(1, round(self.validation_fraction * n)), n - 1)
+        return order[out:].sort().values, order[:out].sort().values
 
     def _static_of(self, static: Any, n: int) -> Tensor | None:
         """Return scaled static covariates for a fitted model."""
@@ -277,7 +243,7 @@ class StableEstimator(Estimator):
         grid = torch.tensor([0.0, 1.0], dtype=torch.float64)
         silent = Series(grid[None], like.new_full((1, 2, self._dim), torch.nan), torch.tensor([2]))
         self.process_ = StableProcess(field, grid, self._controls(silent, grid))
-        some = inputs.rows(slice(0, _BLOCK))
+        some = inputs.rows(slice(0, BLOCK))
         far = float((self._latent(some, self.seed_, 1).abs().amax((2, 3)) > _FAR).double().mean())
         if far > 0.01:
             warn_user(f"{100 * far:.0f} % of latent paths leave |z| < {_FAR:g}; take a smaller lr or step")

@@ -20,7 +20,7 @@ from gendyn.sampling import sample
 from gendyn.sde.stable_field import StableField
 from gendyn.sde.stable_process import StableProcess
 
-__all__ = ["PathHead", "latent_paths"]
+__all__ = ["ForecastHead", "PathHead", "latent_paths"]
 
 
 def latent_paths(
@@ -133,3 +133,21 @@ class PathHead(nn.Module):
             pooled = torch.cat([pooled, static], dim=1)
         answers: Tensor = self.last(torch.relu(self.first(pooled)))
         return answers
+
+
+class ForecastHead(nn.Module):
+    """Mean and log deviation of channels from a state, a recent past and a lead; zero and given at the start."""
+
+    def __init__(self, hidden: int, told: int, dim: int, seed: int) -> None:
+        super().__init__()
+        generator = torch_generator(seed, "forecast head")
+        self.first = seeded_linear(hidden + told + 1, hidden, generator)
+        self.second = seeded_linear(hidden, hidden, generator)
+        self.last = seeded_linear(hidden, 2 * dim, generator, scale=0.0)
+
+    def forward(self, z: Tensor, told: Tensor, lead: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both ``(S, B, Q, D)`` of states ``(S, B, Q, h)``, pasts ``(B, T)`` and leads ``(B, Q)``."""
+        known = torch.cat([told[:, None].expand(-1, lead.shape[1], -1), lead[:, :, None]], dim=2)
+        x = self.first(torch.cat([z, known.expand(len(z), -1, -1, -1)], dim=3))
+        mean, log_deviation = self.last(torch.relu(self.second(torch.relu(x)))).chunk(2, dim=3)
+        return mean, log_deviation
