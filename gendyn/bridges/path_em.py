@@ -60,6 +60,9 @@ _SETTLED = 1e-7
 _PATIENCE = 3
 """Steps in a row without a fall after which there is no further one."""
 
+_SINGULAR = 1e-13
+"""Directions of the regression below this part of the strongest one are left out."""
+
 _LEAST_NOISE = 1e-2
 """Noise below this part of its root mean square is taken to be it: where it vanishes, a regression has no weights."""
 
@@ -184,16 +187,18 @@ def project(sample: PathSample, reference: LearnableReference, ridge: float, ste
             steps,
         )
         return
-    roots = sample.precisions.sqrt()[..., None]
-    design, target = (roots * features).flatten(0, 1), (roots * sample.drifts[..., None]).flatten()
-    # The loss has a half before its squares, the ridge has none.
-    penalty = torch.diag((2 * ridge * reference.penalised.to(design)).sqrt())
-    design, target = torch.cat([design, penalty]), torch.cat([target, target.new_zeros(len(penalty))])
-    theta = torch.linalg.lstsq(design, target[:, None]).solution[:, 0]
+    weights = sample.precisions.sqrt()[..., None]
+    design, target = (weights * features).flatten(0, 1), (weights * sample.drifts[..., None]).flatten()
+    # The loss has a half before its squares, the ridge has none. The sums come first, and small systems after them: a
+    # decomposition of the tall matrix would round differently from run to run.
+    gram = design.T @ design + torch.diag(2 * ridge * reference.penalised.to(design))
+    values, vectors = torch.linalg.eigh(gram)
+    kept = values > _SINGULAR * values[-1]
+    roots, vectors = values[kept].sqrt(), vectors[:, kept]
+    target = (vectors.T @ (design.T @ target)) / roots
+    theta = vectors @ (target / roots)
     if len(reference.positive) > 1 and bool((theta <= 0).any()):
-        # As many equations as unknowns say the same: the triangle of the design's QR decomposition.
-        orthogonal, triangle = torch.linalg.qr(design)
-        found, _ = nnls(triangle.cpu().numpy(), (orthogonal.T @ target).cpu().numpy())
+        found, _ = nnls((roots[:, None] * vectors.T).cpu().numpy(), target.cpu().numpy())
         theta = torch.as_tensor(found, dtype=target.dtype, device=target.device)
     reference.set_weights(theta)
 
