@@ -297,13 +297,14 @@ def test_output_can_be_cut_off(folder):
 
 @pytest.fixture
 def short(monkeypatch):
-    from gendyn.cli.scenes import noise_dial, populations
+    from gendyn.cli.scenes import noise_dial, populations, predator_and_prey
 
     monkeypatch.setattr(populations, "_STEPS", 40)
     monkeypatch.setattr(populations, "_CELLS", 60)
     monkeypatch.setattr(populations, "_REAL_CELLS", 60)
     monkeypatch.setattr(noise_dial, "_STEPS", 40)
     monkeypatch.setattr(noise_dial, "_DRAWN", 60)
+    monkeypatch.setattr(predator_and_prey, "_ANIMALS", 40)
 
 
 def test_demo_writes_its_files(capsys, short, folder):
@@ -325,7 +326,22 @@ def test_all_scenes_in_one_report(short, folder):
     assert (folder / "all" / "populations" / "paths.npz").exists()
     assert (folder / "all" / "noise-dial" / "noise-dial.png").exists()
     assert (folder / "all" / "flashing-ratchet" / "flashing-ratchet.png").exists()
+    assert (folder / "all" / "predator-and-prey" / "parameters.csv").exists()
     assert (folder / "all" / "report.html").exists()
+
+
+def test_predators_and_prey_are_understood(capsys, folder):
+    found = machine(capsys, "demo predator-and-prey")["scenes"]["predator-and-prey"]
+    made = {p.name for p in (folder / "gendyn-demo").iterdir()}
+    assert made == {
+        "report.html", "snapshots.npz", "paths.npz", "parameters.csv", "model.safetensors", "metrics.json",
+        "predator-and-prey.png",
+    }  # fmt: skip
+    truth = {"growth": 1.0, "predation": 0.4, "death": 0.4, "reproduction": 0.1}
+    assert {name: found[name] for name in truth} == pytest.approx(truth, rel=0.05)
+    for where, blind in (("between", "transport"), ("later", "last_population")):
+        assert found[f"w2_{where}_learned_mechanism"] < 0.3 * found[f"w2_{where}_{blind}"]
+        assert found[f"w2_{where}_learned_mechanism"] < 1.1 * found[f"w2_{where}_floor"]
 
 
 def test_demo_on_real_cells(capsys, short):

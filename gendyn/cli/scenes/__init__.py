@@ -3,6 +3,7 @@
 from gendyn.cli.scenes.flashing_ratchet import FLASHING_RATCHET
 from gendyn.cli.scenes.noise_dial import NOISE_DIAL
 from gendyn.cli.scenes.populations import POPULATIONS
+from gendyn.cli.scenes.predator_and_prey import PREDATOR_AND_PREY
 from gendyn.cli.scenes.scene import Scene, Stage
 
 __all__ = ["SCENES", "Scene", "Stage"]
@@ -11,5 +12,6 @@ SCENES: dict[str, Scene] = {
     "populations": POPULATIONS,
     "noise-dial": NOISE_DIAL,
     "flashing-ratchet": FLASHING_RATCHET,
+    "predator-and-prey": PREDATOR_AND_PREY,
 }
 """Scenes by name, the default first."""
