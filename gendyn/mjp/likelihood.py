@@ -35,6 +35,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gendyn.mjp.forward_backward import log_forward
 from gendyn.mjp.observations import COMPLETE, ENTRY, SNAPSHOT, StateObservations
 
 __all__ = [
@@ -277,33 +278,33 @@ def label_density(seen: StateObservations, emission: Tensor) -> Tensor:
 
 
 def _forward(seen: StateObservations, density: Tensor, moved: Tensor, rates: Tensor, initial: Tensor) -> Tensor:
-    """Return the log-likelihood of some paths."""
-    entering, leaving = _off_diagonal(rates), rates.diagonal()
-    forward = initial * density[:, 0]
-    norm = forward.sum(1).clamp_min(_LEAST)
-    forward, total = forward / norm[:, None], norm.log().sum()
+    """Return the log-likelihood of some paths, given how likely looks are ``(K, L, S)``."""
+    inside, lag, size = seen.inside.T, seen.lag_of.T, seen.n_states
+    density = density.permute(1, 2, 0).contiguous()
     special = bool((seen.kinds != SNAPSHOT).any())
-    for m in range(seen.labels.shape[1] - 1):
-        inside, lag = seen.inside[:, m], seen.lag_of[:, m]
-        following = _step(forward, moved, lag)
-        if special:
-            kind = seen.kinds[:, m + 1, None]
-            following = torch.where(kind == ENTRY, following @ entering, following)
-            stayed = forward * (leaving * seen.lags[lag][:, None]).exp()
-            same = seen.labels[:, m, None] == seen.labels[:, m + 1, None]
-            following = torch.where(kind == COMPLETE, torch.where(same, stayed, stayed @ entering), following)
-        following = following * density[:, m + 1]
-        norm = following.sum(1).clamp_min(_LEAST)
-        forward = torch.where(inside[:, None], following / norm[:, None], forward)
-        total = total + torch.where(inside, norm.log(), 0.0).sum()
-    return total
+    shared = None if special else _shared(lag, inside)
+    if shared is not None:
+        return log_forward(moved.index_select(0, shared), density, initial, inside)
+    moves = moved.flatten(1).T.contiguous().index_select(1, lag.flatten()).reshape(size, size, *lag.shape)
+    if special:
+        kinds, entering = seen.kinds.T[1:], _off_diagonal(rates)
+        stayed = (rates.diagonal()[:, None, None] * seen.lags[lag]).exp()
+        stayed = torch.eye(size, dtype=rates.dtype)[:, :, None, None] * stayed
+        same = (seen.labels[:, :-1] == seen.labels[:, 1:]).T
+        moves = torch.where(kinds == ENTRY, _entering(moves, entering), moves)
+        moves = torch.where(kinds == COMPLETE, torch.where(same, stayed, _entering(stayed, entering)), moves)
+    return log_forward(moves, density, initial, inside)
 
 
-def _step(forward: Tensor, moved: Tensor, lag: Tensor) -> Tensor:
-    """Move laws ``(K, S)`` over intervals ``(K,)``; one product where all have the same length."""
-    if bool((lag == lag[0]).all()):
-        return forward @ moved[lag[0]]
-    return (forward[:, None] @ moved[lag])[:, 0]
+def _entering(moves: Tensor, entering: Tensor) -> Tensor:
+    """Return what happens until a jump at the end of each interval, ``(S, S, L - 1, K)``."""
+    return torch.einsum("abmk,bc->acmk", moves, entering)
+
+
+def _shared(lag: Tensor, inside: Tensor) -> Tensor | None:
+    """Return the lag of every interval ``(L - 1,)`` if it is the same for all paths that have it."""
+    longest = torch.where(inside, lag, -1).amax(1).clamp_min(0)
+    return longest if bool((~inside | (lag == longest[:, None])).all()) else None
 
 
 def _moved(rates: Tensor, lags: Tensor) -> Iterator[Tensor]:
