@@ -49,7 +49,7 @@ def log_forward(moves: Tensor, density: Tensor, initial: Tensor, inside: Tensor)
     >>> log_forward(moves, density, torch.tensor([1.0, 0.0]), torch.tensor([[True]])).exp()
     tensor(0.1000)
     """
-    value: Tensor = _LogForward.apply(moves, density, initial, inside)
+    value: Tensor = _LogForward.apply(moves, density, initial, inside)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -71,7 +71,7 @@ class _LogForward(torch.autograd.Function):
         return scales.log().sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, towards: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         moves, density, initial, inside, laws, scales, *moved = ctx.saved_tensors
         alone, steps, whole = moves.ndim == 4, _steps(moves), inside.all(1).tolist()

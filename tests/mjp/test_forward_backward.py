@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -19,7 +19,8 @@ def problem(alone: bool, seed: int = 0, looks: int = 4, paths: int = 3, states: 
     )
     initial = torch.rand(states, generator=generator, dtype=torch.float64)
     inside = torch.ones(looks - 1, paths, dtype=torch.bool)
-    inside[-1, 0] = inside[-2:, 1] = False
+    inside[-1:, 0] = False
+    inside[-2:, 1] = False
     return moves, density, initial, inside
 
 
@@ -30,7 +31,7 @@ def every_sequence(moves, density, initial, inside) -> float:
         probability = 0.0
         for states in product(range(len(initial)), repeat=length):
             term = initial[states[0]] * density[0, states[0], k]
-            for m, (a, b) in enumerate(zip(states[:-1], states[1:], strict=True)):
+            for m, (a, b) in enumerate(pairwise(states)):
                 move = moves[a, b, m, k] if moves.ndim == 4 else moves[m, a, b]
                 term = term * move * density[m + 1, b, k]
             probability = probability + term
@@ -56,7 +57,7 @@ def test_one_look_has_a_likelihood_too() -> None:
     inside = torch.ones(0, 3, dtype=torch.bool)
     free = [v.requires_grad_() for v in (moves, density, initial)]
     value = log_forward(*free, inside)
-    assert float(value) == pytest.approx(every_sequence(*free, inside), rel=1e-12)
+    assert value.item() == pytest.approx(every_sequence(*free, inside), rel=1e-12)
     value.backward()
     torch.testing.assert_close(initial.grad, (density[0] / (initial[:, None] * density[0]).sum(0)).sum(1).detach())
 
