@@ -9,9 +9,11 @@ from gendyn.sampling.door import accurate_solver
 from gendyn.sampling.flow_density import flow_log_prob, log_density_change
 from gendyn.sampling.fokker_planck import GridDensity, fokker_planck
 from gendyn.sampling.fractional import (
+    MarkovApproximation,
     fractional_covariance,
     sample_fractional_brownian_motion,
     sample_fractional_noise,
+    sample_markov_approximation,
     stream_fractional_noise,
 )
 from gendyn.sampling.grid import StepGrid
@@ -58,6 +60,7 @@ __all__ = [
     "JumpProcess",
     "JumpSpec",
     "LinearProcess",
+    "MarkovApproximation",
     "NonFiniteStateError",
     "Process",
     "Projected",
@@ -90,6 +93,7 @@ __all__ = [
     "sample_events",
     "sample_fractional_brownian_motion",
     "sample_fractional_noise",
+    "sample_markov_approximation",
     "sample_with_torchsde",
     "stream_fractional_noise",
     "to_ito",

@@ -1,5 +1,6 @@
-"""Fractional Brownian motion: its laws, and paths that have them."""
+"""Fractional Brownian motion: its laws, exact paths, and a Markov approximation with exact steps."""
 
+from gendyn.sampling.fractional.decay_rates import published_rates, rates_between
 from gendyn.sampling.fractional.exact_paths import sample_fractional_brownian_motion, sample_fractional_noise
 from gendyn.sampling.fractional.gaussian_rows import sample_gaussian, sample_stationary
 from gendyn.sampling.fractional.laws import (
@@ -12,20 +13,30 @@ from gendyn.sampling.fractional.laws import (
     past_covariance,
     variance_constant,
 )
+from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
+from gendyn.sampling.fractional.markov_paths import sample_markov_approximation
+from gendyn.sampling.fractional.past_modes import PastModes
+from gendyn.sampling.fractional.pathwise_weights import KernelFit
 from gendyn.sampling.fractional.prediction import one_step_predictions, stream_fractional_noise
 
 __all__ = [
+    "KernelFit",
     "Kind",
+    "MarkovApproximation",
     "Normalize",
+    "PastModes",
     "driver_covariance",
     "fractional_covariance",
     "noise_autocovariance",
     "noise_spectrum",
     "one_step_predictions",
     "past_covariance",
+    "published_rates",
+    "rates_between",
     "sample_fractional_brownian_motion",
     "sample_fractional_noise",
     "sample_gaussian",
+    "sample_markov_approximation",
     "sample_stationary",
     "stream_fractional_noise",
     "variance_constant",

@@ -36,6 +36,7 @@ __all__ = [
     "Kind",
     "Normalize",
     "check_hurst",
+    "check_kind",
     "driver_covariance",
     "fractional_covariance",
     "law_scale",
@@ -63,7 +64,7 @@ def variance_constant(hurst: float, kind: Kind = "I") -> float:
     (1.3833763219, 1.2296213383)
     """
     h = check_hurst(hurst)
-    if _check_kind(kind) == "I":
+    if check_kind(kind) == "I":
         return 1.0 / (math.gamma(2 * h + 1) * math.sin(math.pi * h))
     return 1.0 / (2 * h * math.gamma(h + 0.5) ** 2)
 
@@ -235,7 +236,8 @@ def _check_times(times: ArrayLike) -> Tensor:
     return result
 
 
-def _check_kind(kind: str) -> str:
+def check_kind(kind: str) -> str:
+    """Return the kind, or say which there are."""
     if kind not in get_args(Kind):
         raise ValueError(
             f"kind must be 'I' (Mandelbrot-van Ness, stationary increments) or 'II' (Riemann-Liouville, from 0); got "
