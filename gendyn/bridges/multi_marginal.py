@@ -54,7 +54,7 @@ from gendyn.data import Snapshots
 from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import Process
 
-__all__ = ["MultiMarginalBridge", "interval_laws", "interval_log_densities"]
+__all__ = ["MultiMarginalBridge"]
 
 _DENSE_PAIRS = 25_000_000
 """Pairs of a coupling that are held at once."""

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
 from gendyn.bridges.marginals import Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
@@ -57,7 +58,14 @@ def inner_times(data: Snapshots) -> list[float]:
 
 
 def inner_scores(
-    fit: Fit, data: Snapshots, shares: Sequence[float], *, substeps: int, tolerance: float, seed: int
+    fit: Fit,
+    data: Snapshots,
+    shares: Sequence[float],
+    *,
+    substeps: int,
+    tolerance: float,
+    seed: int,
+    after: Callable[[], object] = lambda: None,
 ) -> list[float]:
     """Return the mean W2 of populations left out to what a bridge predicts, one a share of the noise; NaN without any.
 
@@ -73,6 +81,8 @@ def inner_scores(
         As for the estimator.
     seed
         Which points are drawn.
+    after
+        Called after every population that was left out and predicted.
     """
     found = []
     for t in inner_times(data):
@@ -93,6 +103,7 @@ def inner_scores(
             except ValueError:  # no transition density under this noise
                 row.append(math.inf)
         found.append(row)
+        after()
     return np.mean(found, 0).tolist() if found else [math.nan] * len(shares)
 
 
@@ -104,6 +115,7 @@ def reference_choice(
     substeps: int,
     tolerance: float,
     seed: int,
+    progress: bool = False,
 ) -> tuple[pd.DataFrame, int, float]:
     """Score candidates; return the table, which candidate is best, and with which share of its noise.
 
@@ -113,6 +125,8 @@ def reference_choice(
         Names, and what fits each.
     data, shares, substeps, tolerance, seed
         As for :func:`inner_scores`.
+    progress
+        Show a bar of fits.
 
     Returns
     -------
@@ -123,17 +137,23 @@ def reference_choice(
     """
     objective = PushforwardObjective(Marginals.of(data, substeps))
     rows, places = [], []
-    for index, (name, fit) in enumerate(candidates):
-        reference = fit(data).reference_
-        first = reference.log_sigma.clone()
-        scores = inner_scores(fit, data, shares, substeps=substeps, tolerance=tolerance, seed=seed)
-        for share, score in zip(shares, scores, strict=True):
-            with torch.no_grad():
-                reference.log_sigma.copy_(first + math.log(share))
-                value = float(objective.value(reference))
-            sigma = float(reference.log_sigma.mean().exp())
-            rows.append({"family": name, "sigma": sigma, "objective": value, "score": score})
-            places.append((index, share))
+    fits = len(candidates) * (1 + len(inner_times(data)))
+    with tqdm(total=fits, desc="choose", unit="fit", disable=not progress) as bar:
+        for index, (name, fit) in enumerate(candidates):
+            bar.set_postfix_str(name)
+            reference = fit(data).reference_
+            bar.update()
+            scores = inner_scores(
+                fit, data, shares, substeps=substeps, tolerance=tolerance, seed=seed, after=bar.update
+            )
+            first = reference.log_sigma.clone()
+            for share, score in zip(shares, scores, strict=True):
+                with torch.no_grad():
+                    reference.log_sigma.copy_(first + math.log(share))
+                    value = float(objective.value(reference))
+                sigma = float(reference.log_sigma.mean().exp())
+                rows.append({"family": name, "sigma": sigma, "objective": value, "score": score})
+                places.append((index, share))
     table = pd.DataFrame(rows)
     best = int(table["objective" if table["score"].isna().all() else "score"].to_numpy().argmin())
     table["chosen"] = [k == best for k in range(len(table))]

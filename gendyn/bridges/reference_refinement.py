@@ -21,7 +21,7 @@ from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_t
 from gendyn.bridges.pushforward import PushforwardObjective
 from gendyn.bridges.reference_choice import NOISE_SHARES, reference_choice
 from gendyn.bridges.references import LearnableReference, PartlyObserved, ReferenceFamily, get_family
-from gendyn.bridges.refinement_engine import refine
+from gendyn.bridges.refinement_engine import Stage, refine
 from gendyn.bridges.refinement_schedule import Method, Schedule
 from gendyn.bridges.transition import NoTransition
 from gendyn.data import Snapshots
@@ -206,43 +206,38 @@ class ReferenceRefinement(BridgeEstimator):
         family, lift = self._family(data.dim)
         marginals = Marginals.of(data, self.substeps, lift)
         stages, objective, learns_sigma = self._schedule(root).of(family, marginals)
-        found: list[tuple[float, LearnableReference, list[dict[str, Any]]]] = []
-        failure: NoTransition | None = None
-        for number in range(self.restarts):
-            reference = self._begin(family, data, root, number, hidden=lift is not None)
-            store = None
-            if checkpoint is not None:
-                place = Path(checkpoint) if number == 0 else Path(f"{checkpoint}.{number}")
-                store = Checkpoint(place, f"{self._identity(data, root)}-{number}")
-            try:
-                rows = refine(reference, marginals, stages, store=store, resume=resume, progress=progress)
-            except NoTransition as error:
-                failure = error
-                continue
-            found.append((rows[-1]["objective"], reference, rows))
-        if not found:
-            assert failure is not None
-            raise failure
-        _, reference, rows = min(found, key=lambda entry: entry[0])
+        starts = [self._begin(family, data, root, number, hidden=lift is not None) for number in range(self.restarts)]
+        stores = self._stores(checkpoint, data, root)
+        reference, rows = _likeliest(starts, marginals, stages, stores, resume=resume, progress=progress)
         learned = reference.learned_parameters() if learns_sigma else reference.drift_parameters()
         self.parameters_ = self._table(objective, reference, learned)
-        reference.requires_grad_(False)
-        options: dict[str, Any] = {
-            "tolerance": self.tolerance,
-            "max_iterations": self.max_iterations,
-            "substeps": self.substeps,
-        }
-        bridge: MultiMarginalBridge | LiftedBridge
-        if lift is None:
-            bridge, _ = MultiMarginalBridge.solve(reference, data, **options)
-        else:
-            bridge, _ = LiftedBridge.solve(lift(reference), data, **options)
+        bridge = self._solve(reference.requires_grad_(False), data, lift)
         self.seed_ = root
         self.history_ = pd.DataFrame(rows)
         self.reference_ = reference
         self.choice_ = pd.DataFrame()
         self._adopt(bridge, data)
         return self
+
+    def _stores(self, checkpoint: str | Path | None, data: Snapshots, root: int) -> list[Checkpoint | None]:
+        """Return the file of every restart."""
+        if checkpoint is None:
+            return [None] * self.restarts
+        places = [Path(checkpoint), *(Path(f"{checkpoint}.{number}") for number in range(1, self.restarts))]
+        return [Checkpoint(place, f"{self._identity(data, root)}-{number}") for number, place in enumerate(places)]
+
+    def _solve(
+        self, reference: LearnableReference, data: Snapshots, lift: Lift | None = None
+    ) -> MultiMarginalBridge | LiftedBridge:
+        """Solve the bridge under a learned reference."""
+        options: dict[str, Any] = {
+            "tolerance": self.tolerance,
+            "max_iterations": self.max_iterations,
+            "substeps": self.substeps,
+        }
+        if lift is not None:
+            return LiftedBridge.solve(lift(reference), data, **options)[0]
+        return MultiMarginalBridge.solve(reference, data, **options)[0]
 
     def _fit_best(self, data: Snapshots, root: int, **options: Any) -> Self:
         """Choose family and noise, and fit the chosen."""
@@ -267,6 +262,7 @@ class ReferenceRefinement(BridgeEstimator):
             substeps=self.substeps,
             tolerance=self.tolerance,
             seed=root,
+            progress=bool(options["progress"]),
         )
         best = self.clone().set_params(family=families[index], sigma=sigma).fit(data, seed=root, **options)
         for name in ("seed_", "history_", "reference_", "parameters_"):
@@ -279,13 +275,7 @@ class ReferenceRefinement(BridgeEstimator):
             # What left-out populations prefer has no interval from the likelihood.
             self.parameters_.loc[noise, "value"] *= share
             self.parameters_.loc[noise, ["low", "high"]] = math.nan
-            bridge, _ = MultiMarginalBridge.solve(
-                self.reference_,
-                data,
-                tolerance=self.tolerance,
-                max_iterations=self.max_iterations,
-                substeps=self.substeps,
-            )
+            bridge = self._solve(self.reference_, data)
         self._adopt(bridge, data)
         return self
 
@@ -423,6 +413,30 @@ class ReferenceRefinement(BridgeEstimator):
         self.parameters_ = table.astype(dict.fromkeys(("value", "low", "high", "level"), float))
         choice = pd.DataFrame(extra["choice"])
         self.choice_ = choice.astype({name: float for name in ("sigma", "objective", "score") if name in choice})
+
+
+def _likeliest(
+    starts: Sequence[LearnableReference],
+    marginals: Marginals,
+    stages: Sequence[Stage],
+    stores: Sequence[Checkpoint | None],
+    **options: bool,
+) -> tuple[LearnableReference, list[dict[str, Any]]]:
+    """Refine references from several starts; return the one with the smallest objective, and its history."""
+    found: list[tuple[float, LearnableReference, list[dict[str, Any]]]] = []
+    failure: NoTransition | None = None
+    for reference, store in zip(starts, stores, strict=True):
+        try:
+            rows = refine(reference, marginals, stages, store=store, **options)
+        except NoTransition as error:
+            failure = error
+            continue
+        found.append((rows[-1]["objective"], reference, rows))
+    if not found:
+        assert failure is not None
+        raise failure
+    _, reference, rows = min(found, key=lambda entry: entry[0])
+    return reference, rows
 
 
 def _plain(table: pd.DataFrame) -> dict[str, list[Any]]:

@@ -282,8 +282,9 @@ def test_populations_left_out_choose_less_noise_where_the_drift_is_missed():
     assert (model.interpolate(0.5, 100) - 1.5).norm(dim=1).mean() < 0.5
 
 
-def test_without_a_population_between_the_likelihood_chooses():
+def test_without_a_population_between_the_likelihood_chooses(capsys):
     data = turning(40).only([0.0, 0.5])
-    model = gd.ReferenceRefinement(("brownian", "linear"), intervals=None, iterations=10).fit(data, progress=False)
+    model = gd.ReferenceRefinement(("brownian", "linear"), intervals=None, iterations=10).fit(data)
+    assert "choose: 100%" in capsys.readouterr().err
     assert model.choice_["score"].isna().all()
     assert model.choice_.loc[model.choice_["chosen"], "objective"].item() == model.choice_["objective"].min()
