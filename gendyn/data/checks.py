@@ -175,7 +175,9 @@ def warn_user(message: str) -> None:
     """Warn at the line of the user's that called into gendyn."""
     level = 1
     frame: FrameType | None = sys._getframe()
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "gendyn":
+    # A cached property stands between in functools.
+    own = ("gendyn", "functools")
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in own:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
 

@@ -9,6 +9,7 @@ from gendyn.sampling.door import accurate_solver
 from gendyn.sampling.flow_density import flow_log_prob, log_density_change
 from gendyn.sampling.fokker_planck import GridDensity, fokker_planck
 from gendyn.sampling.fractional import (
+    FractionalNoise,
     MarkovApproximation,
     fractional_covariance,
     sample_fractional_brownian_motion,
@@ -55,6 +56,7 @@ __all__ = [
     "DormandPrince",
     "EulerMaruyama",
     "ExactLinear",
+    "FractionalNoise",
     "GridDensity",
     "JumpPaths",
     "JumpProcess",

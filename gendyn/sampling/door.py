@@ -181,7 +181,8 @@ def _check_steps(step: Any, substeps: Any) -> None:
 
 
 def _check_fits(solver: Solver | DormandPrince, process: Process, kind: str, gradient: str, source: Noise) -> None:
-    if kind not in ("none", "additive") and process.calculus == "stratonovich" and not source.brownian:
+    smooth = getattr(source, "stratonovich", False)
+    if kind not in ("none", "additive") and process.calculus == "stratonovich" and not (source.brownian or smooth):
         raise ValueError(
             f"{type(source).__name__} drives Ito equations alone: integrals of Stratonovich's are for Brownian motion"
         )
@@ -191,9 +192,11 @@ def _check_fits(solver: Solver | DormandPrince, process: Process, kind: str, gra
             f"solver {solver.name!r} is not for {process.calculus} calculus with {kind} noise; use "
             f"{', '.join(able + (['dopri5'] if kind == 'none' else []))}, or convert with to_ito or to_stratonovich"
         )
-    if kind != "none" and not source.brownian and solver.name != "euler_maruyama":
+    able = ["euler_maruyama", *(("heun", "euler_heun") if smooth else ())]
+    if kind != "none" and not source.brownian and solver.name not in able:
         raise ValueError(
-            f"solver {solver.name!r} is right for Brownian increments alone; use 'euler_maruyama' with this noise"
+            f"solver {solver.name!r} is right for Brownian increments alone; use {' or '.join(map(repr, able))} with "
+            "this noise"
         )
     if gradient == "reversible" and not hasattr(solver, "back"):
         raise ValueError(
@@ -292,7 +295,8 @@ def _default_solver(process: Process, kind: str, fixed: bool, tolerant: bool, gr
     if kind == "none":
         return "rk4" if fixed else "dopri5"
     if not source.brownian:
-        return "euler_maruyama"
+        curved = process.calculus == "stratonovich" and kind != "additive"
+        return "heun" if curved else "euler_maruyama"
     if kind == "additive":
         return "shark"
     if process.calculus == "stratonovich":

@@ -15,11 +15,13 @@ from gendyn.sampling.fractional.laws import (
 )
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
 from gendyn.sampling.fractional.markov_paths import sample_markov_approximation
+from gendyn.sampling.fractional.noise import FractionalNoise
 from gendyn.sampling.fractional.past_modes import PastModes
 from gendyn.sampling.fractional.pathwise_weights import KernelFit
 from gendyn.sampling.fractional.prediction import one_step_predictions, stream_fractional_noise
 
 __all__ = [
+    "FractionalNoise",
     "KernelFit",
     "Kind",
     "MarkovApproximation",

@@ -1,0 +1,92 @@
+"""Equations driven by fractional noise, in the one sampler."""
+
+import math
+
+import pytest
+import torch
+
+from gendyn.sampling import SDE, FractionalNoise, StepGrid, sample
+from gendyn.sampling.fractional import fractional_covariance
+from gendyn.systems import FractionalOrnsteinUhlenbeck
+
+FREE = SDE(lambda t, x: 0 * x, lambda t, x: torch.eye(2).to(x), dim=2, noise_type="additive")
+
+
+@pytest.mark.parametrize("options", [{"kind": "II"}, {"past": "modes"}, {"past": "stationary"}])
+def test_increments_add_up_to_the_approximation(options):
+    # 45 steps of two lengths: a whole block of 32, and a part of one that holds a change of step.
+    n, times = 4000, torch.tensor([0.0, 0.4, 1.0, 1.25], dtype=torch.float64)
+    source = FractionalNoise([0.2, 0.8], weighting="pathwise", **options)
+    paths = sample(FREE, torch.zeros(n, 2, dtype=torch.float64), times, step=0.03, noise=source, seed=1)
+    noise = source.approximation(StepGrid(times, step=0.03))
+    for feature, hurst in enumerate((0.2, 0.8)):
+        exact = noise.covariance(times[1:, None], times[1:], feature)
+        x = paths.values[:, 1:, feature]
+        error = (exact.square() + exact.diagonal()[:, None] * exact.diagonal()).div(n).sqrt()
+        assert ((x.T @ x / n - exact).abs() <= 4.5 * error).all()
+        if options != {"past": "stationary"}:
+            law = fractional_covariance(times[1:, None], times[1:], hurst, source.kind)
+            torch.testing.assert_close(exact, law, atol=0.06, rtol=0)
+
+
+def test_rows_do_not_see_their_batch_and_chunks_do_not_show():
+    whole = sample(FREE, torch.zeros(600, 2), [0.0, 1.0], step=0.02, noise=FractionalNoise(0.3), seed=5)
+    parts = sample(FREE, torch.zeros(600, 2), [0.0, 1.0], step=0.02, noise=FractionalNoise(0.3), seed=5, chunk=256)
+    torch.testing.assert_close(whole.values, parts.values, atol=1e-6, rtol=0)
+    other = sample(FREE, torch.zeros(600, 2), [0.0, 1.0], step=0.02, noise=FractionalNoise(0.3), seed=6)
+    assert (whole.values - other.values).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("hurst", [0.3, 0.7])
+def test_relaxation_has_the_variance_of_the_fractional_process(hurst):
+    relaxing = SDE(lambda t, x: -x, lambda t, x: torch.eye(1).to(x), dim=1, noise_type="additive")
+    x0 = torch.zeros(6000, 1, dtype=torch.float64)
+    paths = sample(relaxing, x0, [0.0, 2.0], step=0.005, noise=FractionalNoise(hurst), seed=2)
+    exact = FractionalOrnsteinUhlenbeck(hurst=hurst, rate=1.0, start=0.0).covariance([2.0]).item()
+    assert paths.values[:, 1].var().item() == pytest.approx(exact, rel=4.5 * math.sqrt(2 / 6000) + 0.005)
+
+
+@pytest.mark.parametrize("solver", ["auto", "euler_heun"])
+def test_stratonovich_equations_obey_the_chain_rule(solver):
+    # dX = X dB has the solution exp(B): compare with the additive equation along the same noise.
+    growth = SDE(lambda t, x: 0 * x, lambda t, x: x, dim=1, calculus="stratonovich")
+    free = SDE(lambda t, x: 0 * x, lambda t, x: torch.eye(1).to(x), dim=1, noise_type="additive")
+    options = {"step": 0.002, "noise": FractionalNoise(0.7), "seed": 3}
+    x0 = torch.ones(300, 1, dtype=torch.float64)
+    grown = sample(growth, x0, [0.0, 1.0], solver=solver, **options).values[:, 1]
+    noise = sample(free, 0 * x0, [0.0, 1.0], **options).values[:, 1]
+    torch.testing.assert_close(grown.log(), noise, atol=2e-3, rtol=0)
+
+
+def test_gradients_go_back_through_checkpoints():
+    rate = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    relaxing = SDE(lambda t, x: -rate * x, lambda t, x: torch.eye(1).to(x), dim=1, noise_type="additive")
+    x0 = torch.ones(20, 1, dtype=torch.float64)
+    found = []
+    for gradient in ("backprop", "checkpoint"):
+        x = sample(relaxing, x0, [0.0, 1.0, 2.0], step=0.02, noise=FractionalNoise(0.3), gradient=gradient).values
+        found.append(torch.autograd.grad(x[:, -1].sum(), rate)[0])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: FractionalNoise(1.5), "Hurst index must lie between 0 and 1"),
+        (
+            lambda: sample(FREE, torch.zeros(1, 2), [0.0, 1.0], step=0.1, noise=FractionalNoise([0.1, 0.2, 0.3])),
+            "3 Hurst indices were given for 2 columns",
+        ),
+        (
+            lambda: sample(FREE, torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), step=0.1, noise=FractionalNoise(0.3)),
+            "times that all paths share",
+        ),
+        (
+            lambda: sample(FREE, torch.zeros(1, 2), [0.0, 1.0], step=0.1, noise=FractionalNoise(0.3), solver="shark"),
+            "use 'euler_maruyama' or 'heun' or 'euler_heun' with",
+        ),
+    ],
+)
+def test_sentences_about_fractional_noise(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
