@@ -3,6 +3,7 @@
 from gendyn.sde.classifier import StableSDEClassifier
 from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.forecaster import StableSDEForecaster
+from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.noise_level import NOISE_LEVELS, NoiseLevel
 from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.ridge import Ridge
@@ -17,6 +18,9 @@ __all__ = [
     "KINDS",
     "NOISE_LEVELS",
     "ControlChannels",
+    "EvidenceBound",
+    "LatentModel",
+    "LatentPrior",
     "NoiseLevel",
     "Ridge",
     "Series",
