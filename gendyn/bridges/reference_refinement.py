@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from gendyn.bridges.bridge_estimator import BridgeEstimator
 from gendyn.bridges.coupling_em import CouplingObjective
+from gendyn.bridges.iterative_projection import IterativeProjection
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.marginals import Lift, Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
@@ -63,6 +65,10 @@ class ReferenceRefinement(BridgeEstimator):
         reference by regression on bridges between coupled points, without derivatives through transition laws.
         ``"auto"``: the first for mechanisms; for linear drifts the second, with the noise from the first where it is
         not given; for networks the second, then the first.
+    engine
+        ``"static"``: couplings and densities. ``"ipml"``: the published simulations and regressions, slow and only to
+        compare with; a :class:`~gendyn.bridges.IterativeProjection` says how far they go. The bridge under the learned
+        reference is the same exact one.
     learn_sigma
         Whether the noise is learned; by default where the method can and ``sigma`` is not given.
     sigma
@@ -128,6 +134,7 @@ class ReferenceRefinement(BridgeEstimator):
         family: str | ReferenceFamily | PartlyObserved | Sequence[str | ReferenceFamily] = "linear",
         *,
         method: Method = "auto",
+        engine: Literal["static", "ipml"] | IterativeProjection = "static",
         learn_sigma: bool | None = None,
         sigma: float | Literal["held-out"] | None = None,
         iterations: int = 60,
@@ -143,6 +150,7 @@ class ReferenceRefinement(BridgeEstimator):
     ) -> None:
         self.family = family
         self.method = method
+        self.engine = engine
         self.learn_sigma = learn_sigma
         self.sigma = sigma
         self.iterations = iterations
@@ -329,6 +337,7 @@ class ReferenceRefinement(BridgeEstimator):
         """Return which engines run, and with what."""
         return Schedule(
             method=self.method,
+            engine=self._projection(),
             sigma=None if isinstance(self.sigma, str) else self.sigma,
             learn_sigma=self.learn_sigma,
             iterations=self.iterations,
@@ -339,6 +348,12 @@ class ReferenceRefinement(BridgeEstimator):
             max_iterations=self.max_iterations,
             seed=derive_seed(root, "schedule"),
         )
+
+    def _projection(self) -> IterativeProjection | None:
+        """Return the settings of the published engine where it is asked for."""
+        if isinstance(self.engine, IterativeProjection):
+            return self.engine
+        return IterativeProjection() if self.engine == "ipml" else None
 
     def _table(
         self,
@@ -360,6 +375,10 @@ class ReferenceRefinement(BridgeEstimator):
         super()._check_hyper_parameters()
         if self.method not in get_args(Method):
             raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {self.method!r}")
+        if not (isinstance(self.engine, IterativeProjection) or self.engine in ("static", "ipml")):
+            raise ValueError(
+                f"engine must be 'static', 'ipml' or a gendyn.bridges.IterativeProjection; got {self.engine!r}"
+            )
         if self.intervals not in ("laplace", None):
             raise ValueError(f"intervals must be 'laplace' or None; got {self.intervals!r}")
         for name in ("iterations", "gradient_steps", "restarts"):
@@ -380,14 +399,19 @@ class ReferenceRefinement(BridgeEstimator):
             raise ValueError(f"level must lie between 0 and 1; got {self.level}")
 
     def _plain_params(self) -> dict[str, Any]:
+        params = self.get_params()
+        if isinstance(self.engine, IterativeProjection):
+            params["engine"] = asdict(self.engine)
         if isinstance(self.family, PartlyObserved):
-            return self.get_params() | {"family": self.family.describe()}
+            return params | {"family": self.family.describe()}
         plain = [family if isinstance(family, str) else family.describe() for family in self._families()]
-        return self.get_params() | {"family": plain[0] if isinstance(self.family, str | ReferenceFamily) else plain}
+        return params | {"family": plain[0] if isinstance(self.family, str | ReferenceFamily) else plain}
 
     @classmethod
     def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
         family = plain["family"]
+        if isinstance(plain.get("engine"), Mapping):
+            plain = plain | {"engine": IterativeProjection(**plain["engine"])}
         if isinstance(family, list):
             return plain | {"family": [one if isinstance(one, str) else get_family(one) for one in family]}
         if isinstance(family, Mapping) and "partly_observed" in family:

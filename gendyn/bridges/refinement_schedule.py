@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from gendyn.bridges.coupling_em import CouplingEngine, CouplingObjective
+from gendyn.bridges.iterative_projection import IterativeProjection, ProjectionEngine
 from gendyn.bridges.marginals import Marginals
 from gendyn.bridges.noise_engine import NoiseEngine
 from gendyn.bridges.path_em import PathEngine
@@ -53,13 +54,14 @@ class Schedule:
 
     Parameters
     ----------
-    method, sigma, learn_sigma, iterations, gradient_steps, learning_rate, ridge, tolerance, max_iterations
+    method, engine, sigma, learn_sigma, iterations, gradient_steps, learning_rate, ridge, tolerance, max_iterations
         As for :class:`~gendyn.ReferenceRefinement`.
     seed
         Which paths are drawn.
     """
 
     method: Method
+    engine: IterativeProjection | None
     sigma: float | None
     learn_sigma: bool | None
     iterations: int
@@ -80,6 +82,8 @@ class Schedule:
         ValueError
             If the method cannot do what is asked of it.
         """
+        if self.engine is not None:
+            return self._projected(self.engine, marginals)
         method = self.method
         network = isinstance(family, MLP | GradientField | LinearPlusMLP | Network)
         if method == "auto":
@@ -109,6 +113,22 @@ class Schedule:
             return [partial(_annealed, alternate=alternate)], objective, False
         # The drift is learned at some noise, the likelihood then says which, and the drift is learned anew.
         return [partial(alternate, sigma_factor=_ANNEALED), NoiseEngine, alternate], objective, False
+
+    def _projected(
+        self, settings: IterativeProjection, marginals: Marginals
+    ) -> tuple[list[Stage], CouplingObjective, bool]:
+        """Return the published engine."""
+        if marginals.lift is not None:
+            raise ValueError("engine='ipml' knows no hidden coordinates; take the default engine")
+        if self.method != "auto":
+            raise ValueError(f"engine='ipml' is a method of its own; leave method={self.method!r} out")
+        if self.learn_sigma:
+            raise ValueError("engine='ipml' keeps the noise fixed and cannot learn sigma; leave learn_sigma out")
+        options: dict[str, Any] = {"tolerance": self.tolerance, "max_iterations": self.max_iterations}
+        stage = partial(
+            ProjectionEngine, settings=settings, ridge=self.ridge, rate=self.learning_rate, seed=self.seed, **options
+        )
+        return [stage], CouplingObjective(marginals, self.ridge, **options), False
 
     def _pushforward(
         self, reference: LearnableReference, marginals: Marginals, *, steps: int, learns: bool
