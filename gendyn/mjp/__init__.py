@@ -1,5 +1,6 @@
 """Markov jump processes: noisy looks at a discrete state in, the rate matrix out."""
 
+from gendyn.mjp.embedding import NotEmbeddable
 from gendyn.mjp.gaussian_emission import GaussianEmission, coarse_grain
 from gendyn.mjp.label_noise import LabelNoise
 from gendyn.mjp.likelihood import HiddenLikelihood, PanelLikelihood
@@ -14,6 +15,7 @@ __all__ = [
     "HiddenLikelihood",
     "LabelNoise",
     "MarkovJumpModel",
+    "NotEmbeddable",
     "PanelLikelihood",
     "RateNetwork",
     "StateObservations",

@@ -1,7 +1,8 @@
-"""What a jump process is told by its user, checked: masks, laws, and transitions that can have happened."""
+"""What a jump process is told by its user, checked: options, masks, laws, and transitions that can have happened."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor
 
 from gendyn.mjp.observations import StateObservations
 
-__all__ = ["check_law", "check_mask", "check_possible"]
+__all__ = ["check_law", "check_mask", "check_options", "check_possible"]
+
+METHODS = ("auto", "zero-shot", "em")
+"""How rates may be found."""
 
 
 def check_mask(value: Any, size: int, name: str) -> Tensor | None:
@@ -51,4 +55,28 @@ def check_possible(seen: StateObservations, allowed: Tensor | None) -> None:
         raise ValueError(
             f"{int(counts[i, j])} transitions from state {i} to {j} were seen, but allowed has no way from one to the "
             "other: allow one, or let labels be wrong with noise='estimate'"
+        )
+
+
+def check_options(model: Any) -> None:
+    """Raise a ValueError for the first hyper-parameter of a model that is out of range."""
+    if model.method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {model.method!r}")
+    if model.emission not in ("labels", "gaussian"):
+        raise ValueError(f"emission must be 'labels' or 'gaussian'; got {model.emission!r}")
+    if isinstance(model.noise, str):
+        if model.noise not in ("estimate", "confusion"):
+            raise ValueError(f"noise must be 'estimate', 'confusion' or a probability; got {model.noise!r}")
+    elif not 0 <= model.noise < 1:
+        raise ValueError(f"noise must be a probability from 0 to below 1; got {model.noise}")
+    if model.emission == "gaussian" and model.n_states is None:
+        raise ValueError("Gaussian levels need n_states, how many there are")
+    if model.confused is not None and model.noise != "confusion":
+        raise ValueError("confused says which labels may be mixed up; give noise='confusion' with it")
+    if model.em_steps < 0 or model.max_iterations < 0 or not model.tolerance > 0:
+        raise ValueError("em_steps and max_iterations must not be negative, and tolerance must be positive")
+    if not (0 <= model.prior_jumps < math.inf and 0 <= model.prior_time < math.inf):
+        raise ValueError(
+            "prior_jumps and prior_time must be finite and not negative; "
+            f"got {model.prior_jumps} and {model.prior_time}"
         )

@@ -36,6 +36,11 @@ def jump_letter(model: Any) -> str:
     lost = [names[i] for i in range(size) if not bool(model.identifiable_[i])]
     if lost:
         lines += ["", f"How {', '.join(lost)} is left cannot be told: too little time was spent there."]
+    if not model.embeddable_:
+        lines += [
+            "",
+            "No jump process has the transitions that were seen: these rates are bounds of what looks resolve.",
+        ]
     times = relaxation_times(process)
     if len(times):
         lines += ["", f"Slowest relaxation time {float(times[0]):.4g}."]

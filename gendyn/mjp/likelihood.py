@@ -100,7 +100,14 @@ class Likelihood(ABC):
     ----------
     seen
         The looks.
+
+    Attributes
+    ----------
+    hidden
+        Whether looks do not show the state for certain, so that the law of the first one counts.
     """
+
+    hidden: bool = False
 
     def __init__(self, seen: StateObservations) -> None:
         self.seen = seen
@@ -239,6 +246,8 @@ class HiddenLikelihood(Likelihood):
     >>> hidden.smoothed(rates, emission, initial)[0, :, 0]
     tensor([0.8355, 0.1513, 0.1204, 0.5961], dtype=torch.float64)
     """
+
+    hidden = True
 
     def __init__(self, seen: StateObservations, density: LookDensity | None = None) -> None:
         super().__init__(seen)

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths
-from gendyn.mjp.door import check_law, check_mask, check_possible
+from gendyn.mjp.door import check_law, check_mask, check_options, check_possible
+from gendyn.mjp.embedding import warn_if_not_embeddable
 from gendyn.mjp.emission import Emission
 from gendyn.mjp.gaussian_emission import GaussianEmission, observe_levels
 from gendyn.mjp.jump_letter import jump_letter
 from gendyn.mjp.label_noise import LabelNoise
-from gendyn.mjp.likelihood import ExpectedEvents, HiddenLikelihood
+from gendyn.mjp.likelihood import ExpectedEvents
 from gendyn.mjp.maximum_likelihood import (
     JumpParameters,
     LikelihoodFit,
@@ -27,12 +28,10 @@ from gendyn.mjp.maximum_likelihood import (
     likelihood_of,
     time_unit,
 )
+from gendyn.mjp.network_belief import NetworkBelief
 from gendyn.mjp.observations import StateObservations
 from gendyn.mjp.polish import polish
 from gendyn.mjp.rate_interval import gamma_interval, log_rate_errors, mixture_interval
-from gendyn.mjp.rate_network import rate_features
-from gendyn.mjp.shipped_network import shipped_network
-from gendyn.mjp.summary import TransitionSummary
 from gendyn.mjp.tables import observe
 from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import sample
@@ -84,6 +83,10 @@ class MarkovJumpModel(Estimator):
         With ``noise="confusion"``: which state may be labelled as which, ``(S, S)`` booleans; by default all.
     initial
         ``"estimate"`` the law of the first look, or a law ``(S,)``.
+    prior_jumps, prior_time
+        Jumps of every possible link, and time in every state, that the likelihood counts as if they had been seen
+        before: the largest a posteriori estimate under a Gamma law of every rate. Jumps up to .3 help where paths are
+        few; many pull all rates to one mean.
     em_steps, max_iterations, tolerance
         Of the likelihood's search.
 
@@ -105,8 +108,11 @@ class MarkovJumpModel(Estimator):
         Expected numbers of jumps ``(S, S)`` and times spent ``(S,)``; of labels as they are with ``"zero-shot"``.
     identifiable_ : Tensor
         Whether the data tell how each state is left, ``(S,)``.
+    embeddable_ : bool
+        Whether a jump process can have the transition matrix that was seen, see :class:`~gendyn.mjp.NotEmbeddable`.
     history_ : pandas.DataFrame
-        ``step`` and ``loss``, minus the log-likelihood; no rows with ``"zero-shot"``, which searches nothing.
+        ``step`` and ``loss``, minus the log-likelihood and the log prior; no rows with ``"zero-shot"``, which searches
+        nothing.
 
     References
     ----------
@@ -132,6 +138,7 @@ class MarkovJumpModel(Estimator):
     jumps_: Tensor
     exposure_: Tensor
     identifiable_: Tensor
+    embeddable_: bool
 
     def __init__(
         self,
@@ -145,6 +152,8 @@ class MarkovJumpModel(Estimator):
         censored: Mapping[int | str, Sequence[int | str]] | None = None,
         confused: Any = None,
         initial: Any = "estimate",
+        prior_jumps: float = 0.0,
+        prior_time: float = 0.0,
         em_steps: int = 15,
         max_iterations: int = 500,
         tolerance: float = 1e-9,
@@ -158,6 +167,8 @@ class MarkovJumpModel(Estimator):
         self.censored = censored
         self.confused = confused
         self.initial = initial
+        self.prior_jumps = prior_jumps
+        self.prior_time = prior_time
         self.em_steps = em_steps
         self.max_iterations = max_iterations
         self.tolerance = tolerance
@@ -166,6 +177,7 @@ class MarkovJumpModel(Estimator):
         self,
         data: Data,
         *,
+        kinds: Any = None,
         seed: Seed = 0,
         progress: bool = True,
         checkpoint: str | Path | None = None,
@@ -179,6 +191,9 @@ class MarkovJumpModel(Estimator):
         data
             Integer :class:`~gendyn.Paths`; :class:`~gendyn.sampling.jumps.JumpPaths`, of which every event is known; a
             table with columns ``id``, ``time`` and ``state``; or a list of pairs of times and states, one a path.
+        kinds
+            What every look of paths means, ``(K, T)`` in place of ``entry``: 0 a snapshot, 1 the state was entered at
+            this very time, 2 nothing but this has happened since the look before.
         seed
             Where a mixture of Gaussians starts; nothing else is random.
         progress
@@ -195,9 +210,9 @@ class MarkovJumpModel(Estimator):
         ValueError
             If labels, times or a hyper-parameter are unfit, or transitions were seen that ``allowed`` forbids.
         """
-        self._check_hyper_parameters()
+        check_options(self)
         root = as_seed(seed)
-        seen, emission = self._read(data, root)
+        seen, emission = self._read(data, root, kinds)
         allowed = check_mask(self.allowed, seen.n_states, "allowed")
         if emission.certain:
             check_possible(seen, allowed)
@@ -222,6 +237,7 @@ class MarkovJumpModel(Estimator):
                 em_steps=self.em_steps,
                 max_iterations=self.max_iterations,
                 tolerance=self.tolerance,
+                prior=(float(self.prior_jumps), float(self.prior_time)),
             )
         self._adopt(seen, found, allowed)
         return self
@@ -246,9 +262,8 @@ class MarkovJumpModel(Estimator):
             raise ValueError(f"level must lie between 0 and 1; got {level}")
         weight = self._weight()
         bounds = [torch.zeros_like(self.rate_matrix_) for _ in range(2)]
-        if self._posterior is not None:
-            mean, shape, link, _ = self._posterior
-            mixed = mixture_interval(mean, shape, link, level)
+        if self._belief is not None:
+            mixed = mixture_interval(self._belief.mean, self._belief.shape, self._belief.link, level)
             bounds = [(1 - weight) * bound for bound in mixed]
         if self.method != "zero-shot":
             likely = gamma_interval(self._likely, self._errors, self.jumps_, self.exposure_, level)
@@ -256,7 +271,7 @@ class MarkovJumpModel(Estimator):
             bounds = [b + torch.where(firm, weight * v, 0.0) for b, v in zip(bounds, likely, strict=True)]
         low, high = (b.clone().fill_diagonal_(torch.nan) for b in bounds)
         unknown = ~self.identifiable_[:, None].expand_as(high)
-        if self._posterior is None:
+        if self._belief is None:
             high = torch.where(unknown & ~torch.isnan(high), torch.inf, high)
         return low, high
 
@@ -315,8 +330,13 @@ class MarkovJumpModel(Estimator):
         grid = np.linspace(*self._span, 100) if times is None else times
         return sample(self.process_, x0, grid, seed=root, progress=progress, **options)
 
-    def score(self, data: Data) -> float:
+    def score(self, data: Data, *, kinds: Any = None) -> float:
         """Return the mean log-likelihood of an interval between looks; higher is better.
+
+        Parameters
+        ----------
+        data, kinds
+            As of :meth:`fit`.
 
         Raises
         ------
@@ -324,76 +344,47 @@ class MarkovJumpModel(Estimator):
             Before :meth:`fit`.
         """
         self._check_fitted()
-        seen = self._looks(data, self._emission)
+        seen = self._looks(data, self._emission, kinds)
         return likelihood_of(seen, self._emission).value(self.rate_matrix_, self.emission_, self.initial_law_) / max(
             1, seen.n_pairs
         )
 
-    def _check_hyper_parameters(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {self.method!r}")
-        if self.emission not in ("labels", "gaussian"):
-            raise ValueError(f"emission must be 'labels' or 'gaussian'; got {self.emission!r}")
-        if isinstance(self.noise, str):
-            if self.noise not in ("estimate", "confusion"):
-                raise ValueError(f"noise must be 'estimate', 'confusion' or a probability; got {self.noise!r}")
-        elif not 0 <= self.noise < 1:
-            raise ValueError(f"noise must be a probability from 0 to below 1; got {self.noise}")
-        if self.emission == "gaussian" and self.n_states is None:
-            raise ValueError("Gaussian levels need n_states, how many there are")
-        if self.confused is not None and self.noise != "confusion":
-            raise ValueError("confused says which labels may be mixed up; give noise='confusion' with it")
-        if self.em_steps < 0 or self.max_iterations < 0 or not self.tolerance > 0:
-            raise ValueError("em_steps and max_iterations must not be negative, and tolerance must be positive")
-
-    def _read(self, data: Data, seed: int) -> tuple[StateObservations, Emission]:
+    def _read(self, data: Data, seed: int, kinds: Any) -> tuple[StateObservations, Emission]:
         """Return the looks, and what is known of how they arise before anything is fitted."""
         if self.emission == "gaussian":
+            if kinds is not None:
+                raise ValueError("kinds say what labels mean; measurements of levels have none: leave kinds out")
             seen, levels = observe_levels(cast(Paths, data), int(self.n_states or 2), seed)
             return seen, levels
-        seen = self._looks(data, None)
+        seen = self._looks(data, None, kinds)
         if isinstance(self.noise, str):
             if self.noise == "confusion":
                 return seen, LabelNoise.confusion(seen.meaning, check_mask(self.confused, seen.n_states, "confused"))
             return seen, LabelNoise.uniform(seen.meaning)
         return seen, LabelNoise.fixed(seen.meaning, float(self.noise))
 
-    def _looks(self, data: Data, emission: Emission | None) -> StateObservations:
+    def _looks(self, data: Data, emission: Emission | None, kinds: Any) -> StateObservations:
         if isinstance(emission, GaussianEmission):
             return observe_levels(cast(Paths, data), len(emission.emission), self.seed_)[0]
         size = self.n_states if emission is None else len(self.rate_matrix_)
-        return observe(data, n_states=size, entry=self.entry, censored=self.censored)
+        return observe(data, n_states=size, entry=self.entry, censored=self.censored, kinds=kinds)
 
     def _start(self, seen: StateObservations, emission: Emission, allowed: Tensor | None) -> JumpParameters:
         """Return where the likelihood starts, and keep what the network believes."""
         size, initial = seen.n_states, check_law(self.initial, seen.n_states)
-        self._posterior: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._belief: NetworkBelief | None = None
         self.link_probability_ = None
         if self.method == "em":
             law = torch.full((size,), 1 / size, dtype=torch.float64) if initial is None else initial
             return JumpParameters(anchor_rates(seen, allowed), emission, law)
-        if size > 10:
-            warnings.warn(f"the network was trained on 2 to 10 states; it reads {size} all the same", stacklevel=3)
-        summary = TransitionSummary.of(seen)
-        unit = float(summary.unit)
-        with torch.no_grad():
-            found = shipped_network()(rate_features(summary))
-        off = ~torch.eye(size, dtype=torch.bool) if allowed is None else allowed & ~torch.eye(size, dtype=torch.bool)
-        link = torch.where(off, torch.sigmoid(found.link[0].double()), 0.0)
-        if allowed is not None:
-            # Jumps that are known to be possible are not asked about.
-            link = off.to(torch.float64)
-        mean = found.mean[0].double() / unit
-        rates = link * mean * found.shrinkage[0].double()
-        self._posterior = (mean, found.shape[0].double(), link, rates)
-        self.link_probability_ = link
+        belief, summary, law, wrong = NetworkBelief.read(seen, allowed)
+        self._belief, self.link_probability_, rates = belief, belief.link, belief.estimate
         spent, starts = summary.dwell[0], summary.starts[0]
         # What the rates expect of the times that the labels show: no pass over the paths.
         self._counted = ExpectedEvents(math.nan, rates * spent[:, None], spent, summary.counts.new_zeros(0), starts)
-        law = torch.softmax(found.initial[0].double(), 0) if initial is None else initial
         if isinstance(emission, LabelNoise) and emission.kind == "uniform":
-            emission = LabelNoise.uniform(seen.meaning, float(found.noise[0].clamp(1e-3, 0.4)))
-        return JumpParameters(rates - torch.diag(rates.sum(1)), emission, law)
+            emission = LabelNoise.uniform(seen.meaning, wrong)
+        return JumpParameters(rates - torch.diag(rates.sum(1)), emission, law if initial is None else initial)
 
     def _adopt(self, seen: StateObservations, found: LikelihoodFit, allowed: Tensor | None) -> None:
         now, events = found.parameters, found.events
@@ -405,7 +396,7 @@ class MarkovJumpModel(Estimator):
         self.jumps_, self.exposure_ = events.jumps, events.dwell
         self.initial_law_ = (
             now.initial
-            if isinstance(likelihood, HiddenLikelihood) or not isinstance(self.initial, str)
+            if likelihood.hidden or not isinstance(self.initial, str)
             else (events.starts + 0.5) / (events.starts + 0.5).sum()
         )
         self.emission_ = now.noise.emission
@@ -413,7 +404,7 @@ class MarkovJumpModel(Estimator):
         self.noise_ = (
             float(1 - self.emission_[:, :size].diagonal().mean()) if isinstance(now.noise, LabelNoise) else 0.0
         )
-        self._log_likelihood = found.history[-1] if found.history else None
+        self._log_likelihood = found.events.log_likelihood if found.history else None
         self.identifiable_ = events.dwell > time_unit(seen)
         if self.method == "em" and not bool(self.identifiable_.all()):
             prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
@@ -421,8 +412,8 @@ class MarkovJumpModel(Estimator):
         self._changes = int(((seen.labels[:, 1:] != seen.labels[:, :-1]) & seen.inside).sum())
         weight = self._weight()
         off = self._likely * weight
-        if self._posterior is not None:
-            off = off + (1 - weight) * self._posterior[3]
+        if self._belief is not None:
+            off = off + (1 - weight) * self._belief.estimate
         self.rate_matrix_ = off - torch.diag(off.sum(1))
         self.process_ = RateMatrix(self.rate_matrix_, seen.states)
         self._span = (float(seen.times.min()), float(seen.times.max()))
@@ -435,13 +426,12 @@ class MarkovJumpModel(Estimator):
         """Return how much of each rate is the likelihood's, ``(S, S)``."""
         if self.method == "zero-shot":
             return torch.zeros_like(self.jumps_)
-        if self._posterior is None:
+        if self._belief is None:
             return torch.ones_like(self.jumps_)
-        _, _, link, estimate = self._posterior
-        if self._changes < _FEW * float(link.sum()):
+        if self._changes < _FEW * float(self._belief.link.sum()):
             return torch.zeros_like(self.jumps_)
         # Jumps that either of the two expects: a link without any is known to be slow where much time was spent.
-        expected = self.exposure_[:, None] * torch.maximum(self._likely, estimate)
+        expected = self.exposure_[:, None] * torch.maximum(self._likely, self._belief.estimate)
         return expected / (expected + _FIRM)
 
     @property
@@ -462,6 +452,8 @@ class MarkovJumpModel(Estimator):
         return self._known_errors
 
     def _warn(self, seen: StateObservations) -> None:
+        asked = self.method != "zero-shot" and self.noise_ == 0 and self.emission == "labels"
+        self.embeddable_ = not (asked and warn_if_not_embeddable(seen, stacklevel=4))
         shortest = float(seen.lags[0])
         fastest = float(-self.rate_matrix_.diagonal().min())
         if fastest * shortest > 5.0:
@@ -503,8 +495,8 @@ class MarkovJumpModel(Estimator):
             "exposure": self.exposure_,
             "identifiable": self.identifiable_,
         }
-        if self._posterior is not None:
-            tensors |= dict(zip(("mean", "shape", "link", "estimate"), self._posterior, strict=True))
+        if self._belief is not None:
+            tensors |= vars(self._belief)
         kind = self._emission.kind if isinstance(self._emission, LabelNoise) else "gaussian"
         names = None if self.process_.states is None else list(self.process_.states)
         return tensors, {
@@ -514,6 +506,7 @@ class MarkovJumpModel(Estimator):
             "span": list(self._span),
             "changes": self._changes,
             "states": names,
+            "embeddable": self.embeddable_,
         }
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
@@ -521,14 +514,14 @@ class MarkovJumpModel(Estimator):
         self.emission_, self.initial_law_ = tensors["emission"].cpu(), tensors["initial"].cpu()
         self.jumps_, self.exposure_ = tensors["jumps"].cpu(), tensors["exposure"].cpu()
         self.identifiable_ = tensors["identifiable"].cpu().to(torch.bool)
-        self._posterior = None
+        self._belief = None
         if "mean" in tensors:
-            mean, shape, link, rates = (tensors[k].cpu() for k in ("mean", "shape", "link", "estimate"))
-            self._posterior = (mean, shape, link, rates)
-        self.link_probability_ = None if self._posterior is None else self._posterior[2]
+            self._belief = NetworkBelief(*(tensors[k].cpu() for k in ("mean", "shape", "link", "estimate")))
+        self.link_probability_ = None if self._belief is None else self._belief.link
         kind = extra["emission"]
         self._emission = GaussianEmission(self.emission_) if kind == "gaussian" else LabelNoise(self.emission_, kind)
         self.noise_, self._log_likelihood = float(extra["noise"]), float(extra["log_likelihood"])
+        self.embeddable_ = bool(extra.get("embeddable", True))
         low, high = extra["span"]
         self._changes = int(extra["changes"])
         self._span = (float(low), float(high))

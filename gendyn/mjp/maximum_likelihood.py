@@ -19,6 +19,7 @@ from torch import Tensor
 from gendyn.mjp.emission import Emission
 from gendyn.mjp.likelihood import ExpectedEvents, HiddenLikelihood, Likelihood, PanelLikelihood
 from gendyn.mjp.observations import StateObservations
+from gendyn.mjp.rate_prior import PriorLikelihood
 
 __all__ = ["JumpParameters", "LikelihoodFit", "anchor_rates", "likelihood_of", "maximise_likelihood"]
 
@@ -106,6 +107,7 @@ def maximise_likelihood(
     em_steps: int = 15,
     max_iterations: int = 500,
     tolerance: float = 1e-9,
+    prior: tuple[float, float] = (0.0, 0.0),
     history: Sequence[float] = (),
     after: Callable[[JumpParameters, list[float]], None] = lambda now, values: None,
 ) -> LikelihoodFit:
@@ -125,6 +127,9 @@ def maximise_likelihood(
         Iterations of the search at most; 0 leaves it out.
     tolerance
         Relative change of the log-likelihood at which the search ends.
+    prior
+        Jumps of every link and time in every state that count as if seen before, see
+        :mod:`gendyn.mjp.rate_prior`; they are in the history, and not in the events at the end.
     history
         Log-likelihoods of EM steps that were done before; the others are still to do.
     after
@@ -132,6 +137,9 @@ def maximise_likelihood(
     """
     values = list(history)
     now = start
+    looks = likelihood
+    if any(prior):
+        likelihood = PriorLikelihood(looks, *prior)
     for _ in range(len(values), em_steps):
         events = likelihood.expected(*now.triple)
         values.append(events.log_likelihood)
@@ -140,9 +148,8 @@ def maximise_likelihood(
     converged, used = False, 0
     if max_iterations:
         now, converged, used = _search(likelihood, now, estimate_initial, max_iterations, tolerance)
-    events = likelihood.expected(*now.triple)
-    values.append(events.log_likelihood)
-    return LikelihoodFit(now, events, values, converged, em_steps + used)
+    values.append(likelihood.value(*now.triple))
+    return LikelihoodFit(now, looks.expected(*now.triple), values, converged, em_steps + used)
 
 
 def _em_step(now: JumpParameters, events: ExpectedEvents, estimate_initial: bool) -> JumpParameters:
@@ -162,8 +169,7 @@ def _search(
 ) -> tuple[JumpParameters, bool, int]:
     """Maximise by L-BFGS-B over log rates, free noise and log initial law."""
     links = start.rates > 0
-    hidden = isinstance(likelihood, HiddenLikelihood)
-    with_initial = estimate_initial and hidden
+    with_initial = estimate_initial and likelihood.hidden
     unit = time_unit(likelihood.seen)
     slowest, fastest = _SLOWEST / unit, max(_FASTEST / float(likelihood.seen.lags[0]), 1e3 / unit)
     n_links, n_noise = int(links.sum()), start.noise.n_free

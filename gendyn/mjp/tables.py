@@ -23,6 +23,7 @@ def observe(
     n_states: int | None = None,
     entry: Sequence[int | str] = (),
     censored: Mapping[int | str, Sequence[int | str]] | None = None,
+    kinds: Any = None,
 ) -> StateObservations:
     """Return the looks of data in any form.
 
@@ -32,8 +33,8 @@ def observe(
         :class:`~gendyn.Paths`; :class:`~gendyn.sampling.jumps.JumpPaths`; a table with columns ``id``, ``time`` and
         ``state``; or a list of pairs ``(times, states)``, one a path. Looks that repeat the one before at the same time
         are counted once, with a warning.
-    n_states, entry, censored
-        As for :meth:`StateObservations.of`.
+    n_states, entry, censored, kinds
+        As for :meth:`StateObservations.of`; ``kinds`` with paths alone.
 
     Raises
     ------
@@ -47,6 +48,11 @@ def observe(
     >>> observe([([0.0, 1.0, 2.0], [0, 1, 1]), ([0.0, 0.5], [1, 1])]).lengths
     tensor([3, 2])
     """
+    if kinds is not None and not isinstance(data, Paths):
+        raise TypeError(
+            f"kinds say what every look of gendyn.Paths means; got {type(data).__name__}: read the data with "
+            "gendyn.read_paths, or name states in entry"
+        )
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)) and len(data):
         data = _table(data)
     if isinstance(data, pd.DataFrame):
@@ -63,7 +69,7 @@ def observe(
             "a jump process is fitted to gendyn.Paths, JumpPaths, a table with columns id, time and state, or a list "
             f"of (times, states); got {type(data).__name__}"
         )
-    return StateObservations.of(data, n_states=n_states, entry=entry, censored=censored)
+    return StateObservations.of(data, n_states=n_states, entry=entry, censored=censored, kinds=kinds)
 
 
 def _table(pairs: Sequence[Any]) -> pd.DataFrame:
