@@ -23,7 +23,7 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
-from gendyn.sde import StableSDEClassifier, StableSDEForecaster
+from gendyn.sde import StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
 
 try:
     __version__ = version("gendyn")
@@ -45,6 +45,7 @@ __all__ = [
     "Snapshots",
     "StableSDEClassifier",
     "StableSDEForecaster",
+    "StableSDEInterpolator",
     "StochasticInterpolant",
     "TrajectoryFlowMatching",
     "__version__",

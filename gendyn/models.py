@@ -22,7 +22,7 @@ from gendyn.interpolants import (
     TrajectoryFlowMatching,
 )
 from gendyn.mjp import MarkovJumpModel
-from gendyn.sde import StableSDEClassifier, StableSDEForecaster
+from gendyn.sde import StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -39,6 +39,7 @@ MODELS: dict[str, type[Estimator]] = {
     "SchrodingerBridge": SchrodingerBridge,
     "StableSDEClassifier": StableSDEClassifier,
     "StableSDEForecaster": StableSDEForecaster,
+    "StableSDEInterpolator": StableSDEInterpolator,
     "StochasticInterpolant": StochasticInterpolant,
     "TrajectoryFlowMatching": TrajectoryFlowMatching,
 }

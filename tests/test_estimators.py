@@ -213,6 +213,18 @@ CASES = {
         data=labelled(),
         fresh=labelled(seed=9),
     ),
+    "StableSDEInterpolator": Case(
+        gendyn.StableSDEInterpolator,
+        {"epochs": 30, "hidden": 6, "batch_size": 80, "patience": None, "step": 0.25, "n_samples": 4},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
+    "StableSDEInterpolator(watched)": Case(
+        gendyn.StableSDEInterpolator,
+        {"hiding": "channel", "epochs": 30, "hidden": 6, "batch_size": 80, "patience": 30, "residual": False},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
     "StableSDEForecaster(watched)": Case(
         gendyn.StableSDEForecaster,
         {"horizon": 1, "epochs": 30, "hidden": 6, "batch_size": 40, "patience": 30, "loss": "energy", "n_samples": 4},

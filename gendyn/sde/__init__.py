@@ -3,6 +3,7 @@
 from gendyn.sde.classifier import StableSDEClassifier
 from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.forecaster import StableSDEForecaster
+from gendyn.sde.interpolator import StableSDEInterpolator
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.noise_level import NOISE_LEVELS, NoiseLevel
 from gendyn.sde.proper_losses import crps_loss, energy_loss
@@ -31,6 +32,7 @@ __all__ = [
     "StableProcess",
     "StableSDEClassifier",
     "StableSDEForecaster",
+    "StableSDEInterpolator",
     "crps_loss",
     "energy_loss",
     "read_series",

@@ -288,7 +288,7 @@ class StableSDEForecaster(StableEstimator):
     # --- inside --------------------------------------------------------------------------------------------
 
     def _head(self, seed: int) -> nn.Module:
-        told = 2 * self.recent * self._dim
+        told = 2 * self.recent * self._dim + 1
         return ForecastHead(self.hidden, told, self._dim, seed)
 
     def _leads(self, past: Series, asked: Tensor) -> Tensor:
@@ -363,7 +363,8 @@ class StableSDEForecaster(StableEstimator):
         if learning and self.dropout > 0:
             kept = torch.rand(told.shape, generator=generator) >= self.dropout
             told = told * kept.to(told) / (1 - self.dropout)
-        mean, log_deviation = self._model["head"](z.gather(2, at), told, batch.leads)
+        known = torch.cat([told[:, None].expand(-1, batch.leads.shape[1], -1), batch.leads[:, :, None]], dim=2)
+        mean, log_deviation = self._model["head"](z.gather(2, at), known)
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         found: Tensor = inputs.start + self._start_deviation(batch.leads) * (
             mean + log_deviation.clamp(-4, 4).exp() * noise

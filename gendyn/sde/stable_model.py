@@ -136,18 +136,17 @@ class PathHead(nn.Module):
 
 
 class ForecastHead(nn.Module):
-    """Mean and log deviation of channels from a state, a recent past and a lead; zero and given at the start."""
+    """Mean and log deviation of channels from a state and what is known besides; both zero at the start."""
 
     def __init__(self, hidden: int, told: int, dim: int, seed: int) -> None:
         super().__init__()
         generator = torch_generator(seed, "forecast head")
-        self.first = seeded_linear(hidden + told + 1, hidden, generator)
+        self.first = seeded_linear(hidden + told, hidden, generator)
         self.second = seeded_linear(hidden, hidden, generator)
         self.last = seeded_linear(hidden, 2 * dim, generator, scale=0.0)
 
-    def forward(self, z: Tensor, told: Tensor, lead: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both ``(S, B, Q, D)`` of states ``(S, B, Q, h)``, pasts ``(B, T)`` and leads ``(B, Q)``."""
-        known = torch.cat([told[:, None].expand(-1, lead.shape[1], -1), lead[:, :, None]], dim=2)
-        x = self.first(torch.cat([z, known.expand(len(z), -1, -1, -1)], dim=3))
+    def forward(self, z: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both ``(S, B, Q, D)`` of states ``(S, B, Q, h)`` and what is known ``(B, Q, T)``."""
+        x = self.first(torch.cat([z, told.expand(len(z), -1, -1, -1)], dim=3))
         mean, log_deviation = self.last(torch.relu(self.second(torch.relu(x)))).chunk(2, dim=3)
         return mean, log_deviation

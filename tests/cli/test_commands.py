@@ -297,8 +297,9 @@ def test_output_can_be_cut_off(folder):
 
 @pytest.fixture
 def short(monkeypatch):
-    from gendyn.cli.scenes import noise_dial, populations, predator_and_prey
+    from gendyn.cli.scenes import half_a_recording, noise_dial, populations, predator_and_prey
 
+    monkeypatch.setattr(half_a_recording, "_EPOCHS", 2)
     monkeypatch.setattr(populations, "_STEPS", 40)
     monkeypatch.setattr(populations, "_CELLS", 60)
     monkeypatch.setattr(populations, "_REAL_CELLS", 60)
@@ -327,6 +328,9 @@ def test_all_scenes_in_one_report(short, folder):
     assert (folder / "all" / "noise-dial" / "noise-dial.png").exists()
     assert (folder / "all" / "flashing-ratchet" / "flashing-ratchet.png").exists()
     assert (folder / "all" / "predator-and-prey" / "parameters.csv").exists()
+    assert (folder / "all" / "half-a-recording" / "half-a-recording.png").exists()
+    numbers = json.loads((folder / "all" / "metrics.json").read_text())["scenes"]["half-a-recording"]
+    assert numbers["rmse"] < numbers["rmse_line"]
     assert (folder / "all" / "report.html").exists()
 
 
