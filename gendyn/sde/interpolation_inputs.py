@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gendyn.sde.series_inputs import Inputs
+from gendyn.sde.surroundings import SURROUNDINGS
 
 __all__ = ["HiddenInputs"]
 
@@ -56,6 +57,12 @@ class HiddenInputs:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def known(self) -> Tensor:
+        """Which entries were observed at the very moment ``(B, Q, D)``."""
+        before, after = (self.told[..., SURROUNDINGS.index(name)] for name in ("before", "after"))
+        return (before == 0) & (after == 0)
 
     def rows(self, index: Tensor | slice) -> HiddenInputs:
         """Return some of the series."""

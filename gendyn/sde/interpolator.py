@@ -231,8 +231,7 @@ class StableSDEInterpolator(StableEstimator):
         data, times, mask, static
             As for :meth:`fit`.
         at
-            Times ``(Q,)`` or ``(B, Q)``, none before a series; by default its own. Of an entry that was observed this
-            is what the model makes of it; :meth:`impute` keeps it.
+            Times ``(Q,)`` or ``(B, Q)``, none before a series; by default its own. What was observed is itself.
         n
             Number of members, by default ``n_samples``.
         seed
@@ -347,11 +346,13 @@ class StableSDEInterpolator(StableEstimator):
         if learning and self.dropout > 0:
             kept = torch.rand(told.shape, generator=generator).to(told.device) >= self.dropout
             told = told * kept / (1 - self.dropout)
-        known = torch.cat([told, batch.at.to(told)[:, :, None]], dim=2)
-        mean, log_deviation = self._model["head"](z, known)
-        centre = batch.start + batch.width * mean
+        told = torch.cat([told, batch.at.to(told)[:, :, None]], dim=2)
+        mean, log_deviation = self._model["head"](z, told)
+        # What was observed at the moment itself is known, and was never among what was learned.
+        centre = torch.where(batch.known, batch.told[..., 0], batch.start + batch.width * mean)
+        width = torch.where(batch.known, 0.0, batch.width)
         noise = torch.randn(mean.shape, generator=generator).to(mean)
-        members: Tensor = centre + batch.width * log_deviation.clamp(-4, 4).exp() * noise
+        members: Tensor = centre + width * log_deviation.clamp(-4, 4).exp() * noise
         return members, centre.mean(0)
 
     @torch.no_grad()

@@ -131,6 +131,11 @@ def test_imputation_keeps_what_was_observed(fitted):
     seen = ~holes.isnan()
     assert torch.equal(filled.values[seen], holes[seen])
     assert torch.isfinite(filled.values).all()
+    low, high = fitted.predict_interval(holes)
+    observed = holes[seen].numpy()
+    assert np.allclose(low[seen.numpy()], observed, atol=1e-5)
+    assert np.allclose(high[seen.numpy()], observed, atol=1e-5)
+    assert (high - low)[~seen.numpy()].min() > 0.05
     assert np.allclose(filled.values.numpy()[~seen.numpy()], fitted.predict(holes)[~seen.numpy()])
 
 

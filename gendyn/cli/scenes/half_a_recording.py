@@ -113,7 +113,7 @@ def _picture(
             )
             ax.set_ylabel(name)
         panels[-1].set_xlabel("seconds")
-        panels[0].legend(ncols=4, loc="upper right", fontsize=8)
+        panels[0].legend(ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     return figure
 
 
