@@ -37,6 +37,7 @@ from gendyn.evaluation.generators import (
 )
 from gendyn.evaluation.holdout import leave_one_out
 from gendyn.evaluation.holdout_report import LeaveOneOutReport
+from gendyn.evaluation.hurst import HURST_ESTIMATORS, HurstEstimate, hurst_index
 from gendyn.evaluation.kernels import energy_distance, energy_value, mmd, mmd_value
 from gendyn.evaluation.koopman import KoopmanModes, residual_dmd, successors
 from gendyn.evaluation.line_transport import marginal_wasserstein
@@ -88,12 +89,14 @@ from gendyn.evaluation.utility import utility
 __all__ = [
     "FORECASTERS",
     "GENERATORS",
+    "HURST_ESTIMATORS",
     "KINDS",
     "METRICS",
     "BlockBootstrap",
     "Climatology",
     "Ensemble",
     "GaussianPaths",
+    "HurstEstimate",
     "IncrementWalk",
     "InnerHoldOut",
     "KoopmanModes",
@@ -133,6 +136,7 @@ __all__ = [
     "frechet_distance",
     "free_run",
     "gaussian_frechet",
+    "hurst_index",
     "kaplan_yorke_dimension",
     "kde_kl",
     "kernel_score",
