@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,6 +33,9 @@ __all__ = ["CouplingEngine", "CouplingObjective"]
 
 _SETTLED = 1e-7
 """Fall of the objective in an iteration, in nats, below which there is no further one."""
+
+_ALTERNATIONS = 30
+"""Alternations at most from a start that is near."""
 
 
 class CouplingObjective:
@@ -91,6 +96,16 @@ class CouplingObjective:
     def value(self, reference: LearnableReference) -> Tensor:
         """Return a number whose gradient is that of F."""
         return self.loss(reference, self.solve(reference)[1])
+
+    def improve(self, reference: LearnableReference, parameters: Sequence[Tensor]) -> None:
+        """Minimise F from where the parameters are, by alternation."""
+        self.potentials, last = None, math.inf
+        for _ in range(_ALTERNATIONS):
+            value, plans = self.solve(reference)
+            if last - value < _SETTLED * 100:
+                return
+            last = value
+            quasi_newton(parameters, partial(self.loss, reference, plans), 8)
 
     def row_terms(self, reference: LearnableReference) -> list[Tensor]:
         r"""Return the derivative of F in the weight of every row: its potentials, up to constants; ``(n_k,)`` each."""

@@ -62,6 +62,10 @@ class PushforwardObjective:
             total = total - b @ torch.logsumexp(log_density + a.log()[:, None], 0)
         return total
 
+    def improve(self, reference: LearnableReference, parameters: Sequence[Tensor]) -> None:
+        """Minimise the loss from where the parameters are."""
+        quasi_newton(parameters, lambda: self.value(reference), _POLISH * _POLISH_STEPS)
+
     @torch.no_grad()
     def row_terms(self, reference: LearnableReference) -> list[Tensor]:
         r"""Return the derivative of the loss in the weight of every row, ``(n_k,)`` a population."""
