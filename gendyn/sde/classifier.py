@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from gendyn.data import ControlMethod, Paths
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sde.control_channels import ControlChannel
+from gendyn.sde.hidden_entries import hide_stretch
 from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_features import SeriesFeatures
@@ -70,6 +71,9 @@ class StableSDEClassifier(StableEstimator):
         ``"all"``: the path is read by its end, mean and maxima; ``"last"``: by its end, as published.
     class_weight
         ``None``, ``"balanced"``, or a weight for each class.
+    gaps
+        Learn also from a copy of each series that lacks one stretch, of any length up to this share of its time; 0:
+        from no copies. For series that may have gaps which those at hand have not.
     epochs, batch_size, lr, weight_decay, clip, dropout
         Training by Adam; by default batches of 16, doubled while there are two, at most 128.
     validation_fraction, patience
@@ -103,6 +107,7 @@ class StableSDEClassifier(StableEstimator):
     _estimator_type = "classifier"
     pooling: Literal["all", "last"]
     class_weight: Literal["balanced"] | Mapping[Any, float] | None
+    gaps: float
     classes_: NDArray[Any]
 
     def __init__(
@@ -122,6 +127,7 @@ class StableSDEClassifier(StableEstimator):
         residual: bool = True,
         pooling: Literal["all", "last"] = "all",
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
+        gaps: float = 0.0,
         epochs: int = 60,
         batch_size: int | None = None,
         lr: float = 3e-3,
@@ -181,6 +187,8 @@ class StableSDEClassifier(StableEstimator):
         self._check_hyper_parameters()
         if self.pooling not in ("all", "last"):
             raise ValueError(f"pooling must be 'all' or 'last'; got {self.pooling!r}")
+        if not 0 <= self.gaps < 1:
+            raise ValueError(f"gaps must lie in [0, 1); got {self.gaps}")
         series, labels = labelled(read_series(data, y, times=times, mask=mask))
         series = series.to(device)
         root = self._seed(seed)
@@ -199,6 +207,12 @@ class StableSDEClassifier(StableEstimator):
             if static is not None:
                 rows = np.asarray(static)
                 static, held_static = rows[kept], rows[out]
+        if self.gaps:
+            series, codes, static = self._with_gaps(series, codes, static, derive_seed(root, "gaps"))
+            if held is not None:
+                held, held_codes, held_static = self._with_gaps(
+                    held, held_codes, held_static, derive_seed(root, "held gaps")
+                )
         scaled, known = self._prepare(series, static, root)
         target = torch.from_numpy(codes).to(series.values.device)
         inputs = self._inputs(scaled, known)
@@ -303,6 +317,16 @@ class StableSDEClassifier(StableEstimator):
             raise ValueError(f"validation has classes that the series have not: {', '.join(map(repr, new))}")
         return held, static, np.searchsorted(self.classes_, labels)
 
+    def _with_gaps(
+        self, series: Series, codes: NDArray[Any], static: Any, seed: int
+    ) -> tuple[Series, NDArray[Any], Any]:
+        """Return series and, after them, copies that lack a stretch, with their codes and covariates."""
+        spoilt = hide_stretch(series, self.gaps, seed)
+        both = series.rows(torch.arange(len(series)).repeat(2))
+        whole = Series(both.times, torch.cat([series.values, spoilt.values]), both.lengths, both.labels, both.names)
+        static = None if static is None else np.concatenate([np.asarray(static)] * 2)
+        return whole, np.concatenate([codes, codes]), static
+
     def _fit_start(
         self, scaled: Series, static: Tensor | None, target: Tensor, weights: Tensor | None, root: int
     ) -> Tensor | None:
@@ -314,9 +338,10 @@ class StableSDEClassifier(StableEstimator):
         told = _with_static(self._features(scaled), static)
         signs = 2 * nn.functional.one_hot(target, len(self.classes_)).to(told) - 1
         row_weights = None if weights is None else weights.to(told)[target]
-        self._ridge, left_out = Ridge.fit(told, signs, row_weights)
+        copies = 2 if self.gaps else 1
+        self._ridge, left_out = Ridge.fit(told, signs, row_weights, copies=copies)
         # As if one more series of every class had been a surprise: what is never wrong is not thereby certain.
-        doubt = len(self.classes_) / (len(target) + len(self.classes_))
+        doubt = len(self.classes_) / (len(target) // copies + len(self.classes_))
         by_class = None if weights is None else weights.to(told)
         losses = torch.stack(
             [

@@ -10,7 +10,7 @@ from torch import Tensor
 from gendyn.randomness import torch_generator
 from gendyn.sde.series import Series
 
-__all__ = ["Hiding", "hide"]
+__all__ = ["Hiding", "hide", "hide_stretch"]
 
 Hiding = Literal["row", "channel"]
 
@@ -60,3 +60,25 @@ def hide(series: Series, share: float, hiding: Hiding, seed: int) -> tuple[Serie
     outcome = series.values.gather(1, wide.to(where)).masked_fill(outside.to(where), torch.nan)
     rest = series.values.masked_fill(hidden.to(where), torch.nan)
     return Series(series.times, rest, series.lengths, series.labels, series.names), asked, outcome
+
+
+def hide_stretch(series: Series, share: float, seed: int) -> Series:
+    """Return series of which each lacks the rows of one stretch, of any length up to a share of its time.
+
+    Examples
+    --------
+    >>> from gendyn.sde.series import read_series
+    >>> rest = hide_stretch(read_series(torch.ones(50, 20)), 0.4, 0)
+    >>> missing = (~rest.seen).sum(1)[:, 0]
+    >>> 0 <= int(missing.min()), int(missing.max()) <= 9
+    (True, True)
+    """
+    draws = torch.rand(len(series), 2, generator=torch_generator(seed, "hide stretch"), dtype=torch.float64)
+    first, span = series.times[:, 0], series.times[:, -1] - series.times[:, 0]
+    length = share * draws[:, 0] * span
+    start = first + draws[:, 1] * (span - length)
+    hidden = (series.times >= start[:, None]) & (series.times <= (start + length)[:, None])
+    # Of one time there is no stretch.
+    hidden &= (span > 0)[:, None]
+    values = series.values.masked_fill(hidden[:, :, None].to(series.values.device), torch.nan)
+    return Series(series.times, values, series.lengths, series.labels, series.names)

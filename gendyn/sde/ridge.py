@@ -47,7 +47,9 @@ class Ridge:
         return ((features - self.shift) / self.scale) @ self.weight + self.bias
 
     @classmethod
-    def fit(cls, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Ridge, Tensor]:
+    def fit(
+        cls, features: Tensor, targets: Tensor, weights: Tensor | None = None, *, copies: int = 1
+    ) -> tuple[Ridge, Tensor]:
         """Fit, and return the regression with its predictions of left-out rows ``(n, K)``.
 
         Parameters
@@ -58,6 +60,8 @@ class Ridge:
             ``(n, K)``.
         weights
             Of the rows ``(n,)``, by default equal.
+        copies
+            Number of equal parts that follow each other and hold the same cases, which are left out together.
         """
         dtype = features.dtype
         shift, scale = mean_and_deviation(features)
@@ -77,8 +81,11 @@ class Ridge:
         for strength in _STRENGTHS.tolist():
             shrink = s.square() / (s.square() + strength)
             residual = yc - u @ (shrink[:, None] * inner)
-            leverage = (u.square() @ shrink)[:, None] + w[:, None] / total
-            apart = residual / (1 - leverage).clamp_min(1e-8)
+            if copies == 1:
+                leverage = (u.square() @ shrink)[:, None] + w[:, None] / total
+                apart = residual / (1 - leverage).clamp_min(1e-8)
+            else:
+                apart = _left_out_together(u, shrink, root[:, 0] / total.sqrt(), residual, copies)
             error = float(apart.square().sum())
             if error < best[0]:
                 best, left_out = (error, strength), y - apart / root
@@ -94,3 +101,15 @@ class Ridge:
     def from_state(cls, state: Mapping[str, Tensor]) -> Ridge:
         """Return the regression that :meth:`state_dict` described."""
         return cls(*(state[name] for name in ("shift", "scale", "weight", "bias")))
+
+
+def _left_out_together(u: Tensor, shrink: Tensor, constant: Tensor, residual: Tensor, copies: int) -> Tensor:
+    """Return residuals ``(n, K)`` of cases whose copies are left out with them."""
+    parts = u.reshape(copies, -1, u.shape[1]).transpose(0, 1)
+    ones = constant.reshape(copies, -1).T
+    hat = (parts * shrink) @ parts.mT + ones[:, :, None] * ones[:, None, :]
+    eye = torch.eye(copies, dtype=u.dtype, device=u.device)
+    grouped = residual.reshape(copies, -1, residual.shape[1]).transpose(0, 1)
+    # So that what cannot be left out has no infinite error.
+    found: Tensor = torch.linalg.solve((1 + 1e-8) * eye - hat, grouped)
+    return found.transpose(0, 1).flatten(0, 1)

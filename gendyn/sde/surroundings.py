@@ -31,10 +31,22 @@ SURROUNDINGS = ("line", "mean", "near", "wide", "count", "before", "after")
 _BLOCK = 8_000_000
 """Weights of kernels at once."""
 
-_ENOUGH = 30
-"""Outcomes of a channel from which on it has a regression."""
+_ENOUGH = 150
+"""Outcomes of a channel from which on it has a regression; below, the line stands."""
 
-_MOST = 20_000
+_MANY = 1000
+"""Outcomes of a channel from which on its regression sees the other channels."""
+
+_LEAST = 0.05
+"""Deviation of what a regression sees, below which it does not see it."""
+
+_OWN = 14
+"""Entries of what a regression sees that are of its own channel."""
+
+_SOME = 20
+"""Errors of a channel from which on its deviation is theirs."""
+
+_MOST = 10_000
 """Outcomes of a channel that its regression is fitted to."""
 
 _FAR = 5.0
@@ -125,7 +137,7 @@ class SurroundingsRidge:
 
     Examples
     --------
-    >>> told = torch.rand(40, 3, 2, 7)
+    >>> told = torch.rand(80, 3, 2, 7)
     >>> ridge, left_out = SurroundingsRidge.fit(told, 3 * told[..., 0])
     >>> bool((ridge(told) - 3 * told[..., 0]).abs().max() < 0.01)
     True
@@ -145,6 +157,11 @@ class SurroundingsRidge:
             b, q = (place[:_MOST] for place in torch.nonzero(seen, as_tuple=True))
             features = _features(told[b, q], d)
             if len(b) >= _ENOUGH:
+                # What hardly ever differs among what is learned from may differ much elsewhere.
+                told_of = features.std(0) > _LEAST
+                if len(b) < _MANY:
+                    told_of[_OWN:] = False
+                features = torch.where(told_of, features, 0.0)
                 ridge, left_out = Ridge.fit(features, outcome[b, q, d][:, None])
                 found[d] = (b, q, left_out[:, 0])
                 parts.append((ridge.shift, ridge.scale, ridge.weight[:, 0], ridge.bias[0]))
@@ -163,7 +180,7 @@ class SurroundingsRidge:
             asked = which & ~outcome.isnan()
             count = asked.sum((0, 1))
             error = torch.where(asked, outcome - start, 0.0).square().sum((0, 1)) / count.clamp_min(1)
-            fitted.deviation[:, k] = torch.where(count >= _ENOUGH, error.sqrt(), 1.0).clamp_min(1e-4)
+            fitted.deviation[:, k] = torch.where(count >= _SOME, error.sqrt(), 1.0).clamp_min(1e-4)
         return fitted, start
 
     def __call__(self, told: Tensor) -> Tensor:

@@ -160,6 +160,7 @@ def test_latent_paths_of_series_can_be_looked_at():
         ({"solver": "rk4"}, "solver must be one of"),
         ({"pooling": "mean"}, "pooling must be"),
         ({"dropout": 1.0}, "dropout must lie"),
+        ({"gaps": 1.0}, r"gaps must lie in \[0, 1\); got 1\.0"),
         ({"degree": -1}, "degree must be at least 0"),
         ({"validation_fraction": 0.0}, "validation_fraction must lie"),
         ({"class_weight": {"slow": 1.0}}, "no weight for 'fast'"),

@@ -162,3 +162,28 @@ def test_left_out_predictions_are_those_of_fits_without_the_row(n, p):
         rows[i] = False
         weight, bias = solve(rows, strength)
         assert torch.allclose(z[i] @ weight + bias, left_out[i], atol=1e-7)
+
+
+def test_copies_are_left_out_together():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 6, dtype=torch.float64, generator=generator)
+    x[20:] = x[:20] + 0.1 * x[20:]
+    y = (x[:20] @ torch.randn(6, 2, dtype=torch.float64, generator=generator)).repeat(2, 1)
+    y = y + torch.randn(20, 2, dtype=torch.float64, generator=generator).repeat(2, 1)
+    w = (torch.rand(20, dtype=torch.float64, generator=generator) + 0.5).repeat(2)
+    ridge, left_out = Ridge.fit(x, y, w, copies=2)
+    z, w = (x - ridge.shift) / ridge.scale, w / w.mean()
+    best = torch.inf
+    for strength in torch.logspace(-4, 5, 28, dtype=torch.float64).tolist():
+        found = torch.zeros_like(y)
+        for i in range(20):
+            rows = torch.arange(40) % 20 != i
+            root = w[rows].sqrt()[:, None]
+            a_mean, b_mean = ((v[rows] * w[rows, None]).sum(0) / w[rows].sum() for v in (z, y))
+            a, b = (z[rows] - a_mean) * root, (y[rows] - b_mean) * root
+            weight = torch.linalg.solve(a.T @ a + strength * torch.eye(6, dtype=a.dtype), a.T @ b)
+            found[[i, i + 20]] = (z[[i, i + 20]] - a_mean) @ weight + b_mean
+        error = float(((y - found).square() * w[:, None]).sum())
+        if error < best:
+            best, expected = error, found
+    assert torch.allclose(left_out, expected, atol=1e-6)

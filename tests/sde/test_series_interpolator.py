@@ -11,7 +11,7 @@ from gendyn.sde import read_series
 from gendyn.sde.hidden_entries import hide
 from gendyn.sde.interpolation_inputs import HiddenInputs
 from gendyn.sde.series_inputs import Inputs
-from gendyn.sde.surroundings import SURROUNDINGS, surroundings
+from gendyn.sde.surroundings import SURROUNDINGS, SurroundingsRidge, surroundings
 
 NAN = float("nan")
 
@@ -50,6 +50,19 @@ def test_surroundings_are_their_definitions():
                     assert told[name] == pytest.approx(np.average(x, weights=np.exp(-np.abs(t - s) / width)))
                 assert told["before"] == pytest.approx(t - s[s <= t].max() if (s <= t).any() else 1)
                 assert told["after"] == pytest.approx(s[s >= t].min() - t if (s >= t).any() else 1)
+
+
+def test_what_hardly_ever_differed_does_not_lead_away():
+    generator = torch.Generator().manual_seed(0)
+    told = torch.randn(2000, 1, 2, 7, generator=generator)
+    # Counts and gaps are not negative.
+    told[..., 4:] = torch.rand(2000, 1, 2, 3, generator=generator)
+    told[:, :, 1, :4] = 1e-7 * torch.randn(2000, 1, 4, generator=generator)
+    outcome = told[..., 0].clone()
+    ridge, _ = SurroundingsRidge.fit(told, outcome)
+    asked = told.clone()
+    asked[:, :, 1, :4] = 1.0
+    assert (ridge(asked)[..., 0] - outcome[..., 0]).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("hiding", ["row", "channel"])
