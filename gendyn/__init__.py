@@ -23,7 +23,7 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
-from gendyn.sde import StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
+from gendyn.sde import LatentSDE, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
 
 try:
     __version__ = version("gendyn")
@@ -35,6 +35,7 @@ __all__ = [
     "BarycentricInterpolant",
     "Cohort",
     "FlowMatching",
+    "LatentSDE",
     "MarkovJumpModel",
     "MetaFlowMatching",
     "OptimalInterpolant",

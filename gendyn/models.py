@@ -22,7 +22,7 @@ from gendyn.interpolants import (
     TrajectoryFlowMatching,
 )
 from gendyn.mjp import MarkovJumpModel
-from gendyn.sde import StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
+from gendyn.sde import LatentSDE, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -31,6 +31,7 @@ MODELS: dict[str, type[Estimator]] = {
     "ActionMatching": ActionMatching,
     "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
+    "LatentSDE": LatentSDE,
     "MarkovJumpModel": MarkovJumpModel,
     "MetaFlowMatching": MetaFlowMatching,
     "ReferenceRefinement": ReferenceRefinement,

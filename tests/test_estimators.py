@@ -207,6 +207,18 @@ CASES = {
         )
         for name, parameters in {"labels": {"noise": 0}, "noise": {}}.items()
     },
+    "LatentSDE": Case(
+        gendyn.LatentSDE,
+        {"latent": 2, "hidden": 6, "context": 4, "step": 0.25, "epochs": 30, "batch_size": 40},
+        data=series(40),
+        fresh=series(40, seed=9),
+    ),
+    "LatentSDE(watched)": Case(
+        gendyn.LatentSDE,
+        {"latent": 2, "hidden": 6, "step": 0.5, "epochs": 30, "patience": 30, "gradient": "checkpoint"},
+        data=series(40),
+        fresh=series(40, seed=9),
+    ),
     "StableSDEForecaster": Case(
         gendyn.StableSDEForecaster,
         {"horizon": 2, "epochs": 30, "hidden": 6, "batch_size": 40, "patience": None, "step": 0.25, "n_samples": 4},

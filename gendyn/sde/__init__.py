@@ -5,6 +5,7 @@ from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.forecaster import StableSDEForecaster
 from gendyn.sde.interpolator import StableSDEInterpolator
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
+from gendyn.sde.latent_sde import LatentSDE
 from gendyn.sde.noise_level import NOISE_LEVELS, NoiseLevel
 from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.ridge import Ridge
@@ -22,6 +23,7 @@ __all__ = [
     "EvidenceBound",
     "LatentModel",
     "LatentPrior",
+    "LatentSDE",
     "NoiseLevel",
     "Ridge",
     "Series",

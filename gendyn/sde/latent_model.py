@@ -90,6 +90,7 @@ class LatentPrior(nn.Module):
         self.offset = nn.Parameter(torch.randn(latent, inner, generator=generator))
         self.weight = nn.Parameter(torch.randn(latent, inner, generator=generator) / inner)
         self.level = nn.Parameter(torch.zeros(latent))
+        self.log_scale = nn.Parameter(torch.zeros(latent))
 
     def drift(self, t: Tensor, z: Tensor) -> Tensor:
         """Return the drift ``(B, h)``."""
@@ -97,9 +98,9 @@ class LatentPrior(nn.Module):
         return drift
 
     def diffusion(self, t: Tensor, z: Tensor) -> Tensor:
-        """Return the diffusion ``(B, h)``, between 0 and 1."""
+        """Return the diffusion ``(B, h)``, between 0 and a scale of each feature."""
         inner = softplus(z[:, :, None] * self.slope + self.offset)
-        return torch.sigmoid((inner * self.weight).sum(-1) + self.level)
+        return self.log_scale.exp() * torch.sigmoid((inner * self.weight).sum(-1) + self.level)
 
 
 class ReverseEncoder(nn.Module):
@@ -117,7 +118,9 @@ class ReverseEncoder(nn.Module):
 
     def __init__(self, dim: int, context: int, *, seed: int = 0) -> None:
         super().__init__()
-        self.recurrent = nn.GRU(3 * dim + 1, context, batch_first=True)
+        # Its own initial weights are drawn from the global generator, which is put back.
+        with torch.random.fork_rng(devices=[]):
+            self.recurrent = nn.GRU(3 * dim + 1, context, batch_first=True)
         generator, reach = torch_generator(seed, "encoder"), context**-0.5
         with torch.no_grad():
             for weight in self.recurrent.parameters():
@@ -165,7 +168,8 @@ class _Steps:
         u, r = self.model.steer(z, g, part)
         f = self.model.prior.drift(part.time, z) + g * u
         spent = 0.5 * (u.square() * part.step + r - 1 - r.log()).sum(1, keepdim=True)
-        g = g * (r * part.step).sqrt()
+        # Roots of each by itself: the root of a product has no gradient where a step has no length.
+        g = g * r.sqrt() * part.step.sqrt()
         return torch.cat([f * part.step, spent], dim=1), torch.cat([g, torch.zeros_like(spent)], dim=1)
 
 
