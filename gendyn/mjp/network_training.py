@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn.data import read_header, read_tensors, write_tensors
+from gendyn.mjp.network_validation import validate_rate_network
 from gendyn.mjp.prior import VERSION, JumpTasks, draw_tasks
 from gendyn.mjp.rate_network import RateNetwork, rate_features
 from gendyn.training import fit
@@ -165,6 +166,7 @@ def main() -> None:
     card = {"prior": VERSION, **given}
     if start is not None:
         card["start"] = json.loads(read_header(start)["network"])
+    card["validation"] = validate_rate_network(network.eval())
     write_tensors(out, {k: v.contiguous() for k, v in network.state_dict().items()}, {"network": json.dumps(card)})
 
 
