@@ -88,6 +88,15 @@ def test_bridge_of_two_normals_in_one_dimension():
         assert float(drift.mean()) == pytest.approx(3.0, abs=2e-2)
 
 
+@pytest.mark.parametrize(("n", "expected"), [(400, 1.0767), (800, 1.0789)])
+def test_coupling_of_quantiles_has_the_covariance_of_another_solver(n, expected):
+    """Values of an independent solver, for the grid of quantiles itself rather than its limit."""
+    z = math.sqrt(2) * torch.erfinv(2 * (torch.arange(n, dtype=torch.float64) + 0.5) / n - 1)[:, None]
+    x, y = z, 3.0 + 1.5 * z
+    bridge, _ = MultiMarginalBridge.solve(BrownianMotion(), Snapshots([0.0, 1.0], [x, y]), tolerance=1e-9)
+    assert float(cross_covariance(bridge.chain.plans[0], x, y)) == pytest.approx(expected, abs=1e-4)
+
+
 def test_golden_ratio():
     x = normal_1d(0.0, 1.0)
     bridge, _ = MultiMarginalBridge.solve(BrownianMotion(), Snapshots([0.0, 1.0], [x, x]), tolerance=1e-9)
