@@ -83,17 +83,18 @@ def choice(candidates: dict[str, gd.FlowMatching], protocol: str, criterion: str
     return InnerHoldOut(candidates, starts=starts, criterion=criterion, default=default, choose_once=True)
 
 
-def bent(metrics: str, protocol: str, criterion: str, settings: dict[str, Any]) -> dict[str, Any]:
+def bent(metrics: str, coupling: str, protocol: str, criterion: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the row of metric paths: of the one metric that is named, or of that which is chosen among several."""
     models = {}
     for text in metrics.split(","):
-        name, *numbers = text.split(":")
-        metric = (name, *map(float, numbers))
-        models[f"metric {text}"] = gd.FlowMatching("ot", path="metric", metric=metric, **settings)
+        name, *given = text.split(":")
+        metric = (name, *(value if value == "median" else float(value) for value in given))
+        models[f"metric {text}"] = gd.FlowMatching(coupling, path="metric", metric=metric, **settings)
+    what = "splines" if coupling == "spline-ot" else "lines"
     if len(models) == 1:
         name, model = next(iter(models.items()))
-        return {f"FlowMatching({name})": model}
-    return {f"FlowMatching(metric), selected by {criterion}": choice(models, protocol, criterion)}
+        return {f"FlowMatching({name}, {what})": model}
+    return {f"FlowMatching(metric, {what}), selected by {criterion}": choice(models, protocol, criterion)}
 
 
 def pooled(couplings: list[str], relaxations: list[float], settings: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +133,9 @@ def main() -> int:
         help="a row with paths bent by a metric: a name and numbers, or several to choose from, e.g. land:0.5,rbf",
     )
     options.add_argument(
+        "--bends", choices=["ot", "spline-ot"], default="ot", help="the coupling whose lines or splines metrics bend"
+    )
+    options.add_argument(
         "--pool",
         action="store_true",
         help="a row that pools all couplings, without growth and at every price of --relaxations, at equal size",
@@ -165,7 +169,7 @@ def main() -> int:
             chosen = selected(arguments.methods.split(","), prices, protocol, arguments.criterion, settings)
             choosing = {f"selected by {arguments.criterion}": chosen}
         if arguments.metrics:
-            choosing |= bent(arguments.metrics, protocol, arguments.criterion, settings)
+            choosing |= bent(arguments.metrics, arguments.bends, protocol, arguments.criterion, settings)
         if arguments.pool:
             choosing |= pooled(arguments.methods.split(","), prices, settings)
         report = gd.leave_one_out(

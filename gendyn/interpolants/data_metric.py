@@ -46,7 +46,9 @@ class DataMetric(ABC):
     kappa
         Reach of a point; of ``"land"`` in units of the scaled data.
     rho
-        Regularisation: far from all data a squared speed weighs :math:`\rho^{-p}`.
+        Regularisation: far from all data a squared speed weighs :math:`\rho^{-p}`. ``"median"`` takes the median of
+        :math:`h` at the data, so that no place is more than :math:`2^p` times as dear as a typical point of it: paths
+        bend little.
     power
         The exponent p.
 
@@ -57,20 +59,25 @@ class DataMetric(ABC):
     """
 
     kappa: float
-    rho: float
+    rho: float | str
     power: float
 
     def __post_init__(self) -> None:
         for name in ("kappa", "rho", "power"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} of a metric must be positive; got {getattr(self, name)}")
+            value = getattr(self, name)
+            if name == "rho" and isinstance(value, str):
+                if value != "median":
+                    raise ValueError(f"rho of a metric must be a positive number or 'median'; got {value!r}")
+            elif not value > 0:
+                raise ValueError(f"{name} of a metric must be positive; got {value}")
 
     @abstractmethod
     def fit(self, data: Tensor, *, seed: Seed = 0) -> MetricField:
         """Return the metric of a sample ``(n, d)``."""
 
-    def _weigh(self, h: Tensor) -> Tensor:
-        return (self.rho + h).pow(-self.power)
+    def _regularisation(self, at_data: Callable[[], Tensor]) -> float:
+        """Return rho, given h at the data."""
+        return float(at_data().median()) if isinstance(self.rho, str) else self.rho
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Land(DataMetric):
     """
 
     kappa: float = 0.125
-    rho: float = 1e-3
+    rho: float | str = 1e-3
     power: float = 2.0
 
     def fit(self, data: Tensor, *, seed: Seed = 0) -> MetricField:
@@ -103,11 +110,15 @@ class Land(DataMetric):
             distance = x.square().sum(1)[:, None] + squares.sum(1) - 2 * x @ points.T
             return torch.exp(-0.5 * distance.clamp_min(0) / self.kappa**2)
 
-        def metric(x: Tensor) -> Tensor:
-            x = x.double()
+        def spread(x: Tensor) -> Tensor:
             w = closeness(x)
             h = w @ squares - 2 * x * (w @ points) + x.square() * w.sum(1)[:, None]
-            return self._weigh(h.clamp_min(0))
+            return h.clamp_min(0)
+
+        rho = self._regularisation(lambda: torch.cat([spread(some) for some in torch.split(points, 1000)]))
+
+        def metric(x: Tensor) -> Tensor:
+            return (rho + spread(x.double())).pow(-self.power)
 
         if float((closeness(points[:500]).sum(1) - 1).median()) < 1e-3:
             warnings.warn(
@@ -136,7 +147,7 @@ class RadialBasis(DataMetric):
     """
 
     kappa: float = 1.5
-    rho: float = 0.01
+    rho: float | str = 0.01
     power: float = 1.0
     clusters: int = 50
 
@@ -163,11 +174,14 @@ class RadialBasis(DataMetric):
             apart = x.square().sum(1)[:, None] + middle.square().sum(1) - 2 * x @ middle.T
             return torch.exp(-0.5 * precision * apart.clamp_min(0))
 
-        solved, _ = nnls(bumps(data.detach().double()).cpu().numpy(), np.ones(len(points)))
+        rows = data.detach().double()
+        solved, _ = nnls(bumps(rows).cpu().numpy(), np.ones(len(points)))
         weights = torch.from_numpy(solved).to(data.device)
 
+        rho = self._regularisation(lambda: bumps(rows) @ weights)
+
         def metric(x: Tensor) -> Tensor:
-            return self._weigh(bumps(x.double()) @ weights)[:, None].expand(-1, x.shape[1])
+            return (rho + bumps(x.double()) @ weights).pow(-self.power)[:, None].expand(-1, x.shape[1])
 
         return metric
 

@@ -43,6 +43,20 @@ def test_bumps_are_one_at_the_data_and_nothing_far_from_it() -> None:
     assert torch.isfinite(few).all()
 
 
+@pytest.mark.parametrize("metric", [Land(1.0, "median", 2.0), RadialBasis(1.5, "median", 2.0, clusters=20)])
+def test_a_median_for_rho_bounds_how_dear_a_place_is(metric) -> None:
+    """At the median of h the weight is (2 rho)^-p, far away rho^-p."""
+    data = torch.randn(301, 3, generator=torch.Generator().manual_seed(4))
+    found = metric.fit(data, seed=0)
+    # An odd number of entries: each feature's weights are in the order of its h.
+    at_data = found(data)
+    far = found(torch.full((1, 3), 1e3))
+    middle = float(at_data.median())
+    assert float(far[0, 0]) == pytest.approx(4 * middle, rel=1e-6)
+    with pytest.raises(ValueError, match="'median'"):
+        Land(1.0, "mean", 1.0)
+
+
 @pytest.mark.parametrize("base", ["linear", "cubic"])
 @pytest.mark.parametrize("times", [(0.0, 1.0), (0.0, 0.3, 1.0)])
 def test_the_velocity_of_a_metric_path_is_its_derivative(times, base) -> None:
