@@ -2,6 +2,7 @@
 
 from gendyn.bridges import references
 from gendyn.bridges.bridge_process import BridgeProcess
+from gendyn.bridges.distilled_bridge import DistilledBridge
 from gendyn.bridges.iterative_projection import IterativeProjection
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
@@ -12,6 +13,7 @@ from gendyn.bridges.transition import TransitionLaw, transition_law
 
 __all__ = [
     "BridgeProcess",
+    "DistilledBridge",
     "DriftReference",
     "IterativeProjection",
     "LiftedBridge",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gendyn.bridges.bridge_process import BridgeProcess
+from gendyn.bridges.distilled_bridge import DistilledBridge, PullObjective
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.references.lifted import LiftedReference
@@ -18,6 +20,7 @@ from gendyn.population_estimator import PopulationEstimator
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling import Process, sample
 from gendyn.training import fingerprint
+from gendyn.training import fit as train
 
 __all__ = ["BridgeEstimator"]
 
@@ -183,6 +186,100 @@ class BridgeEstimator(PopulationEstimator):
         self._check_cells(data)
         with torch.no_grad():
             return [self.drift(float(t), x) for t, x in zip(data.times, data.samples, strict=True)]
+
+    def distill(
+        self,
+        network: nn.Module | None = None,
+        *,
+        steps: int = 2000,
+        hidden: Sequence[int] = (64, 64, 64),
+        paths: int = 500,
+        times: int = 32,
+        batch_size: int = 512,
+        lr: float = 2e-3,
+        seed: Seed = 0,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+    ) -> DistilledBridge:
+        """Return the bridge as a diffusion whose drift is the reference's and a network, for :func:`gendyn.sample`.
+
+        A step of :attr:`process_` asks every point of the next population, one of the network does not; and where the
+        former ends on points of the data, the latter ends between them, as the population does.
+
+        Parameters
+        ----------
+        network
+            ``(n, D + 2) -> (n, D)``, of states, time and the part of the interval that has passed, each of the order of
+            one; it is trained in place. By default a perceptron.
+        steps
+            Steps of training.
+        hidden
+            Widths of the perceptron's hidden layers.
+        paths, times
+            How many paths of the bridge are drawn, and at how many times in every interval the drift is looked at.
+        batch_size
+            Points a step of training.
+        lr
+            Peak learning rate.
+        seed
+            Which paths and times, initial weights and mini-batches.
+        progress
+            Show a bar of steps.
+        checkpoint, resume
+            File that keeps the state, and whether to go on from it.
+
+        Returns
+        -------
+        DistilledBridge
+            A process, with the ``history`` of its training. Where the reference has hidden coordinates, its states are
+            whole ones.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If a number is not positive.
+
+        Examples
+        --------
+        >>> import gendyn as gd
+        >>> x = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+        >>> model = gd.SchrodingerBridge(sigma=0.5).fit(gd.Snapshots([0.0, 1.0], [x, x + 3.0]), progress=False)
+        >>> process = model.distill(steps=300, hidden=(32,), paths=200, times=16, progress=False)
+        >>> paths = gd.sample(process, x, [0.0, 1.0])
+        >>> 2.8 < (paths.values[:, 1] - x).mean().item() < 3.2
+        True
+        """
+        self._check_fitted()
+        for name, number in (("paths", paths), ("times", times), ("batch_size", batch_size)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1; got {number}")
+        root = as_seed(seed)
+        objective = PullObjective.of(
+            self.bridge_,
+            self.process_,
+            network=network,
+            hidden=hidden,
+            paths=paths,
+            times=times,
+            batch_size=batch_size,
+            seed=derive_seed(root, "distill"),
+        )
+        learner = {"network": str(objective.module.network), "steps": steps, "lr": lr, "batch_size": batch_size}
+        result = train(
+            objective,
+            steps=steps,
+            lr=lr,
+            seed=derive_seed(root, "train"),
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=resume,
+            fingerprint=fingerprint(objective.seen, objective.pull, seed=root, **learner),
+        )
+        objective.module.history = result.history
+        return objective.module.requires_grad_(False)
 
     def _check_cells(self, data: Snapshots) -> None:
         self._check_fitted()
