@@ -24,11 +24,13 @@ from gendyn.sde.control_channels import ControlChannel
 from gendyn.sde.hidden_entries import hide_stretch
 from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_classifier import SeriesClassifier
+from gendyn.sde.series_estimator import under
 from gendyn.sde.series_features import SeriesFeatures
 from gendyn.sde.series_inputs import Inputs, epoch_rows
 from gendyn.sde.series_labels import labelled, stratified
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
-from gendyn.sde.stable_estimator import Solver, StableEstimator, under
+from gendyn.sde.stable_estimator import Solver, StableEstimator
 from gendyn.sde.stable_model import PathHead
 from gendyn.training import fingerprint
 
@@ -40,7 +42,7 @@ _WATCHED = 4
 _TEMPERATURES = torch.logspace(-1, 2, 61)
 
 
-class StableSDEClassifier(StableEstimator):
+class StableSDEClassifier(SeriesClassifier, StableEstimator):
     """Classify irregular series.
 
     Parameters
@@ -104,11 +106,8 @@ class StableSDEClassifier(StableEstimator):
     1.0
     """
 
-    _estimator_type = "classifier"
     pooling: Literal["all", "last"]
-    class_weight: Literal["balanced"] | Mapping[Any, float] | None
     gaps: float
-    classes_: NDArray[Any]
 
     def __init__(
         self,
@@ -255,22 +254,6 @@ class StableSDEClassifier(StableEstimator):
         inputs = self._with_start(self.scaling_.transform(series), self._static_of(static, len(series)))
         return self._odds(inputs, self.n_samples, derive_seed(as_seed(seed), "predict")).cpu().double().numpy()
 
-    def predict(
-        self, data: Any, *, times: Any = None, mask: Any = None, static: Any = None, seed: Seed = 0
-    ) -> NDArray[Any]:
-        """Return the most probable class of each series ``(B,)``."""
-        chances = self.predict_proba(data, times=times, mask=mask, static=static, seed=seed)
-        return np.asarray(self.classes_[chances.argmax(1)])
-
-    def score(
-        self, data: Any, y: Any = None, *, times: Any = None, mask: Any = None, static: Any = None, seed: Seed = 0
-    ) -> float:
-        """Return the share of series that are classified rightly."""
-        self._check_fitted()
-        _, labels = labelled(read_series(data, y, times=times, mask=mask))
-        found = self.predict(data, times=times, mask=mask, static=static, seed=seed)
-        return float((found == labels).mean())
-
     def _head(self, seed: int) -> nn.Module:
         return PathHead(
             self.hidden,
@@ -281,41 +264,6 @@ class StableSDEClassifier(StableEstimator):
             zero=self.residual,
             seed=seed,
         )
-
-    def _weights(self, codes: NDArray[Any]) -> Tensor | None:
-        """Return the weight of each class, of mean one over the series."""
-        if self.class_weight is None:
-            return None
-        counts = np.bincount(codes)
-        if self.class_weight == "balanced":
-            return torch.from_numpy(len(codes) / (len(counts) * counts)).to(torch.float32)
-        if not isinstance(self.class_weight, Mapping):
-            raise ValueError(f"class_weight must be None, 'balanced' or a mapping; got {self.class_weight!r}")
-        missing = [c for c in self.classes_.tolist() if c not in self.class_weight]
-        if missing:
-            raise ValueError(f"class_weight has no weight for {', '.join(map(repr, missing))}")
-        return torch.tensor([float(self.class_weight[c]) for c in self.classes_.tolist()])
-
-    def _validation(self, given: Any, series: Series) -> tuple[Series, Any, NDArray[Any]]:
-        """Read what was given to stop by."""
-        if isinstance(given, Mapping):
-            part = dict(given)
-        elif isinstance(given, tuple) and len(given) == 2:
-            part = {"data": given[0], "y": given[1]}
-        else:
-            part = {"data": given}
-        unknown = set(part) - {"data", "y", "times", "mask", "static"}
-        if unknown or "data" not in part:
-            raise ValueError(f"validation holds data, y, times, mask and static; got {', '.join(sorted(part))}")
-        static = part.pop("static", None)
-        held, labels = labelled(read_series(**part))
-        held = held.to(series.values.device, series.values.dtype)
-        if held.dim != series.dim:
-            raise ValueError(f"validation must have the {series.dim} channels of the series; got {held.dim}")
-        new = sorted(set(np.unique(labels).tolist()) - set(self.classes_.tolist()))
-        if new:
-            raise ValueError(f"validation has classes that the series have not: {', '.join(map(repr, new))}")
-        return held, static, np.searchsorted(self.classes_, labels)
 
     def _with_gaps(
         self, series: Series, codes: NDArray[Any], static: Any, seed: int
@@ -390,16 +338,6 @@ class StableSDEClassifier(StableEstimator):
             self._temperature = float(extra["temperature"])
             self._features = SeriesFeatures.from_state(under(tensors, "features."))
             self._ridge = Ridge.from_state(under(tensors, "ridge."))
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="classifier",
-            target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
-            input_tags=InputTags(two_d_array=False, three_d_array=True, allow_nan=True),
-        )
 
 
 class _Classes:

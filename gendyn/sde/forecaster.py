@@ -27,10 +27,11 @@ from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.recent_values import last_values, recent_values
 from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_estimator import under
 from gendyn.sde.series_inputs import Inputs, epoch_rows
 from gendyn.sde.spread import right_spread
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
-from gendyn.sde.stable_estimator import Solver, StableEstimator, under
+from gendyn.sde.stable_estimator import Solver, StableEstimator
 from gendyn.sde.stable_model import ForecastHead
 from gendyn.training import fingerprint
 

@@ -27,10 +27,11 @@ from gendyn.sde.hidden_entries import Hiding, hide
 from gendyn.sde.interpolation_inputs import HiddenInputs
 from gendyn.sde.proper_losses import crps_loss
 from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_estimator import under
 from gendyn.sde.series_inputs import epoch_rows
 from gendyn.sde.spread import right_spread
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
-from gendyn.sde.stable_estimator import Solver, StableEstimator, under
+from gendyn.sde.stable_estimator import Solver, StableEstimator
 from gendyn.sde.stable_model import ForecastHead
 from gendyn.sde.surroundings import SURROUNDINGS, SurroundingsRidge, surroundings
 from gendyn.training import fingerprint

@@ -20,9 +20,9 @@ from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator, torch
 from gendyn.sampling import sample
 from gendyn.sde.latent_model import LatentModel, LatentPrior
 from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_estimator import under
 from gendyn.sde.series_inputs import epoch_rows
 from gendyn.sde.series_scaling import SeriesScaling
-from gendyn.sde.stable_estimator import under
 from gendyn.sde.step_times import step_times
 from gendyn.training import Estimator, TrainingDiverged, fingerprint, fit
 

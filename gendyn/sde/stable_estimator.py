@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -13,26 +12,25 @@ from torch import Tensor, nn
 
 from gendyn.data import ControlMethod, Paths
 from gendyn.data.checks import warn_user
-from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.randomness import Seed, derive_seed
 from gendyn.sampling import sample
 from gendyn.sde.control_channels import ControlChannel, ControlChannels
 from gendyn.sde.series import Series, read_series
+from gendyn.sde.series_estimator import SeriesEstimator, under
 from gendyn.sde.series_inputs import BLOCK, Inputs
-from gendyn.sde.series_scaling import SeriesScaling, StaticScaling, read_static
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation, stable_design
 from gendyn.sde.stable_field import StableField
 from gendyn.sde.stable_model import latent_paths
 from gendyn.sde.stable_process import StableProcess
 from gendyn.sde.step_times import step_times
-from gendyn.training import Estimator, Objective, TrainingDiverged, fit
 
-__all__ = ["StableEstimator", "under"]
+__all__ = ["StableEstimator"]
 
 _FAR = 1e3
 Solver = Literal["auto", "euler_maruyama", "milstein", "log_euler"]
 
 
-class StableEstimator(Estimator):
+class StableEstimator(SeriesEstimator):
     """Base of the estimators; see the module's docstring."""
 
     kind: str
@@ -47,22 +45,9 @@ class StableEstimator(Estimator):
     solver: Solver
     n_samples: int
     residual: bool
-    epochs: int
-    batch_size: int | None
-    lr: float
-    weight_decay: float
-    clip: float | None
     dropout: float
-    validation_fraction: float
-    patience: int | None
 
     process_: StableProcess
-    scaling_: SeriesScaling
-
-    def _keep(self, given: Mapping[str, Any]) -> None:
-        """Set the hyper-parameters that a constructor was given, and nothing else."""
-        for name in self._defaults():
-            setattr(self, name, given[name])
 
     @abstractmethod
     def _head(self, seed: int) -> nn.Module:
@@ -72,32 +57,18 @@ class StableEstimator(Estimator):
         """Raise a ValueError for the first hyper-parameter that is out of range."""
         stable_design(self.kind, self.parametrisation, self.noise_sharing)
         ControlChannels(self.control, self.channels, self.degree)
-        for name in ("hidden", "layers", "n_samples", "epochs"):
+        for name in ("hidden", "layers", "n_samples"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.solver not in get_args(Solver):
             raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}; got {self.solver!r}")
         if self.step is not None and not self.step > 0:
             raise ValueError(f"step must be positive, or None for the observation times; got {self.step}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {self.batch_size}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0; got {self.weight_decay}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie between 0 and 1; got {self.validation_fraction}")
+        self._check_training()
 
     # --- from series to networks ---------------------------------------------------------------------------
-
-    def _read(self, data: Any, y: Any = None, times: Any = None, mask: Any = None) -> Series:
-        """Return series for a fitted model."""
-        self._check_fitted()
-        series = read_series(data, y, times=times, mask=mask)
-        if series.dim != self._dim:
-            raise ValueError(f"the model was fitted on {self._dim} channels; the series have {series.dim}")
-        weight = self.process_.controls
-        return series.to(weight.device, weight.dtype)
 
     def _read_held(self, given: Any, like: Series) -> tuple[Series, Any]:
         """Return the series that training is stopped by, and their static covariates as they were given."""
@@ -111,41 +82,11 @@ class StableEstimator(Estimator):
             raise ValueError(f"validation must have the {like.dim} channels of the series; got {held.dim}")
         return held, static
 
-    def _divide(self, n: int, root: int) -> tuple[Tensor, Tensor]:
-        """Return the rows of series to learn from and of those to stop by, at random."""
-        if n < 2:
-            raise ValueError("one series cannot be divided; give validation=, or patience=None")
-        order = torch.randperm(n, generator=torch_generator(root, "validation split"))
-        out = min(max(1, round(self.validation_fraction * n)), n - 1)
-        return order[out:].sort().values, order[:out].sort().values
-
-    def _static_of(self, static: Any, n: int) -> Tensor | None:
-        """Return scaled static covariates for a fitted model."""
-        if (static is None) != (self._static is None):
-            told = "without" if self._static is None else "with"
-            raise ValueError(f"the model was fitted {told} static covariates; predict {told} them too")
-        if static is None or self._static is None:
-            return None
-        values = read_static(static, n).to(self._static.mean)
-        if values.shape[1] != len(self._static.mean):
-            raise ValueError(
-                f"the model was fitted on {len(self._static.mean)} static covariates; got {values.shape[1]}"
-            )
-        return self._static.transform(values)
-
     def _prepare(self, series: Series, static: Any, root: int) -> tuple[Series, Tensor | None]:
         """Fit scalings on what is trained on, build the networks, and return scaled series and covariates."""
-        self._dim, self.names_ = series.dim, series.names
-        self.scaling_ = SeriesScaling.fit(series)
-        scaled = self.scaling_.transform(series)
+        scaled, known = self._scale(series, static)
         grid, _ = step_times(scaled.times, scaled.lengths, longest=self.step)
         self._controls = ControlChannels(self.control, self.channels, self.degree).fit(scaled, grid)
-        self._static = None
-        known = None
-        if static is not None:
-            values = read_static(static, len(series)).to(series.values)
-            self._static = StaticScaling.fit(values)
-            known = self._static.transform(values)
         self._build(root, series.values)
         return scaled, known
 
@@ -181,60 +122,6 @@ class StableEstimator(Estimator):
             gradient="backprop" if learning else "none",
             solver=self.solver,
         )
-
-    # --- training ------------------------------------------------------------------------------------------
-
-    def _batch(self, n: int) -> int:
-        """Return the batch size: by default 16, doubled while there are two batches, at most 128."""
-        if self.batch_size is not None:
-            return min(self.batch_size, n)
-        size = 16
-        while 2 * size <= min(n / 2, 128):
-            size *= 2
-        return min(size, n)
-
-    def _train(
-        self,
-        objective: Objective,
-        identity: str,
-        *,
-        n: int,
-        watched: bool,
-        progress: bool,
-        checkpoint: str | Path | None,
-        resume: bool,
-    ) -> None:
-        """Train; with early stopping keep the best weights, which may be those it began with."""
-        per_epoch = math.ceil(n / self._batch(n))
-        validate: Callable[[], float] = objective.validation_loss  # type: ignore[attr-defined]
-        module = objective.module
-        initial = {name: value.clone() for name, value in module.state_dict().items()}
-        before = validate() if watched and self.patience is not None else math.inf
-        try:
-            result = fit(
-                objective,
-                steps=self.epochs * per_epoch,
-                lr=self.lr,
-                optimizer="adamw" if self.weight_decay else "adam",
-                weight_decay=self.weight_decay,
-                clip=self.clip,
-                record_every=per_epoch,
-                validate_every=per_epoch if watched else None,
-                patience=self.patience if watched else None,
-                seed=self.seed_,
-                progress=progress,
-                checkpoint=checkpoint,
-                resume=resume,
-                fingerprint=identity,
-            )
-        except TrainingDiverged as error:
-            self.history_ = error.history
-            raise
-        finally:
-            module.eval().requires_grad_(False)
-        self.history_ = result.history
-        if not result.history["validation"].min() < before and math.isfinite(before):
-            module.load_state_dict(initial)
 
     def _finish(self, inputs: Inputs) -> None:
         """Set the process, and say so if its paths run away or steps are long for its drift."""
@@ -336,21 +223,15 @@ class StableEstimator(Estimator):
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, extra = self._more_state()
-        parts: dict[str, Any] = {"model": self._model, "scaling": self.scaling_, "control": self._controls}
-        if self._static is not None:
-            parts["static"] = self._static
-        for name, part in parts.items():
-            tensors |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
-        return tensors, extra | {"dim": self._dim, "names": self.names_}
+        scalings, about = self._scalings()
+        tensors |= {f"model.{key}": value for key, value in self._model.state_dict().items()}
+        tensors |= {f"control.{key}": value for key, value in self._controls.state_dict().items()}
+        return tensors | scalings, extra | about
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        self._dim = int(extra["dim"])
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])
-        self.scaling_ = SeriesScaling.from_state(under(tensors, "scaling."))
+        self._restore_scalings(tensors, extra)
         control = ControlChannels(self.control, self.channels, self.degree)
         self._controls = control.with_state(under(tensors, "control."))
-        static = under(tensors, "static.")
-        self._static = StaticScaling.from_state(static) if static else None
         self._restore_more(tensors, extra)
         self._build(0, self.scaling_.mean)
         self._model.load_state_dict(under(tensors, "model."))
@@ -359,11 +240,6 @@ class StableEstimator(Estimator):
         silent = Series(grid[None], self.scaling_.mean.new_full((1, 2, self._dim), torch.nan), torch.tensor([2]))
         field: StableField = self._model["field"]  # type: ignore[assignment]
         self.process_ = StableProcess(field, grid, self._controls(silent, grid))
-
-    def _seed(self, seed: Seed) -> int:
-        """Take the root of all randomness of a fit."""
-        self.seed_ = as_seed(seed)
-        return self.seed_
 
     @abstractmethod
     def fit(
@@ -382,14 +258,3 @@ class StableEstimator(Estimator):
         device: torch.device | str | None = None,
     ) -> Self:
         """Learn from series; see the subclass."""
-
-
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with a prefix, without it.
-
-    Examples
-    --------
-    >>> under({"a.x": torch.zeros(1), "b": torch.ones(1)}, "a.")
-    {'x': tensor([0.])}
-    """
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
