@@ -23,7 +23,7 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
-from gendyn.sde import LatentSDE, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
+from gendyn.sde import LatentSDE, NeuralCDEClassifier, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
 
 try:
     __version__ = version("gendyn")
@@ -38,6 +38,7 @@ __all__ = [
     "LatentSDE",
     "MarkovJumpModel",
     "MetaFlowMatching",
+    "NeuralCDEClassifier",
     "OptimalInterpolant",
     "Paths",
     "ReferenceRefinement",

@@ -22,7 +22,7 @@ from gendyn.interpolants import (
     TrajectoryFlowMatching,
 )
 from gendyn.mjp import MarkovJumpModel
-from gendyn.sde import LatentSDE, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
+from gendyn.sde import LatentSDE, NeuralCDEClassifier, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -34,6 +34,7 @@ MODELS: dict[str, type[Estimator]] = {
     "LatentSDE": LatentSDE,
     "MarkovJumpModel": MarkovJumpModel,
     "MetaFlowMatching": MetaFlowMatching,
+    "NeuralCDEClassifier": NeuralCDEClassifier,
     "ReferenceRefinement": ReferenceRefinement,
     "RiemannianFlowMatching": RiemannianFlowMatching,
     "OptimalInterpolant": OptimalInterpolant,

@@ -243,6 +243,28 @@ CASES = {
         data=labelled(),
         fresh=labelled(seed=9),
     ),
+    "NeuralCDEClassifier": Case(
+        gendyn.NeuralCDEClassifier,
+        {"epochs": 30, "hidden": 6, "inner": 5, "layers": 1, "batch_size": 40, "patience": None},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
+    "NeuralCDEClassifier(watched)": Case(
+        gendyn.NeuralCDEClassifier,
+        {
+            "hidden": 4,
+            "control": "natural",
+            "channels": ("time", "intensity", "delta"),
+            "step": 0.25,
+            "solver": "rk4",
+            "epochs": 30,
+            "batch_size": 40,
+            "patience": 30,
+            "class_weight": "balanced",
+        },
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
     "StableSDEClassifier": Case(
         gendyn.StableSDEClassifier,
         {"epochs": 30, "hidden": 6, "batch_size": 40, "patience": None, "step": 0.25, "n_samples": 2},

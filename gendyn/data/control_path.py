@@ -155,6 +155,14 @@ class ControlPath:
         _, b, c, d = (coefficient.gather(2, at) for coefficient in self._coefficients)
         return ((b + s * (2 * c + s * 3 * d)) * within).mT.to(self._dtype)
 
+    def coefficients(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return a, b, c and d of the module's formula ``(B, D, K)``, in float64, from each of a channel's knots on.
+
+        The knots of a path without missing values are its times.
+        """
+        a, b, c, d = self._coefficients
+        return a, b, c, d
+
     def _places(self, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return time since the knot, number of the knot, both ``(B, D, Q)``, and whether a time is within."""
         asked = exact_times(times).to(self._knots.device)

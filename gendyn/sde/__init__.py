@@ -6,6 +6,8 @@ from gendyn.sde.forecaster import StableSDEForecaster
 from gendyn.sde.interpolator import StableSDEInterpolator
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.latent_sde import LatentSDE
+from gendyn.sde.neural_cde import NeuralCDEField, NeuralCDEProcess
+from gendyn.sde.neural_cde_classifier import NeuralCDEClassifier
 from gendyn.sde.noise_level import NOISE_LEVELS, NoiseLevel
 from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.ridge import Ridge
@@ -24,6 +26,9 @@ __all__ = [
     "LatentModel",
     "LatentPrior",
     "LatentSDE",
+    "NeuralCDEClassifier",
+    "NeuralCDEField",
+    "NeuralCDEProcess",
     "NoiseLevel",
     "Ridge",
     "Series",
