@@ -23,7 +23,14 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
-from gendyn.sde import LatentSDE, NeuralCDEClassifier, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
+from gendyn.sde import (
+    GRUClassifier,
+    LatentSDE,
+    NeuralCDEClassifier,
+    StableSDEClassifier,
+    StableSDEForecaster,
+    StableSDEInterpolator,
+)
 
 try:
     __version__ = version("gendyn")
@@ -35,6 +42,7 @@ __all__ = [
     "BarycentricInterpolant",
     "Cohort",
     "FlowMatching",
+    "GRUClassifier",
     "LatentSDE",
     "MarkovJumpModel",
     "MetaFlowMatching",

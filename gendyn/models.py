@@ -22,7 +22,14 @@ from gendyn.interpolants import (
     TrajectoryFlowMatching,
 )
 from gendyn.mjp import MarkovJumpModel
-from gendyn.sde import LatentSDE, NeuralCDEClassifier, StableSDEClassifier, StableSDEForecaster, StableSDEInterpolator
+from gendyn.sde import (
+    GRUClassifier,
+    LatentSDE,
+    NeuralCDEClassifier,
+    StableSDEClassifier,
+    StableSDEForecaster,
+    StableSDEInterpolator,
+)
 from gendyn.training import Estimator, read_model_header
 
 __all__ = ["MODELS", "load"]
@@ -31,6 +38,7 @@ MODELS: dict[str, type[Estimator]] = {
     "ActionMatching": ActionMatching,
     "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
+    "GRUClassifier": GRUClassifier,
     "LatentSDE": LatentSDE,
     "MarkovJumpModel": MarkovJumpModel,
     "MetaFlowMatching": MetaFlowMatching,

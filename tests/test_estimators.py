@@ -243,6 +243,18 @@ CASES = {
         data=labelled(),
         fresh=labelled(seed=9),
     ),
+    "GRUClassifier(gru-d)": Case(
+        gendyn.GRUClassifier,
+        {"hidden": 5, "epochs": 30, "batch_size": 40, "patience": None},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
+    "GRUClassifier(watched)": Case(
+        gendyn.GRUClassifier,
+        {"kind": "gru-dt", "hidden": 5, "epochs": 30, "batch_size": 40, "patience": 30},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
     "NeuralCDEClassifier": Case(
         gendyn.NeuralCDEClassifier,
         {"epochs": 30, "hidden": 6, "inner": 5, "layers": 1, "batch_size": 40, "patience": None},

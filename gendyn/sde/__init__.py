@@ -3,6 +3,8 @@
 from gendyn.sde.classifier import StableSDEClassifier
 from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.forecaster import StableSDEForecaster
+from gendyn.sde.gated_recurrence import GatedRecurrence
+from gendyn.sde.gru_classifier import GRUClassifier
 from gendyn.sde.interpolator import StableSDEInterpolator
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.latent_sde import LatentSDE
@@ -23,6 +25,8 @@ __all__ = [
     "NOISE_LEVELS",
     "ControlChannels",
     "EvidenceBound",
+    "GRUClassifier",
+    "GatedRecurrence",
     "LatentModel",
     "LatentPrior",
     "LatentSDE",
