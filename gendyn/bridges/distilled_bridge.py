@@ -213,4 +213,5 @@ class PullObjective:
         """Return the loss of one mini-batch; everything random comes from ``generator``."""
         rows = torch.randint(0, len(self.seen), (self.batch_size,), generator=generator).to(self.seen.device)
         gaps = self.module.network(self.seen[rows]) - self.pull[rows]
-        return (self.left[rows] * gaps.square()).mean()
+        total: Tensor = (self.left[rows] * gaps.square()).mean()
+        return total
