@@ -25,6 +25,7 @@ from gendyn.models import load
 from gendyn.sampling import sample
 from gendyn.sde import (
     GRUClassifier,
+    GRUODEBayes,
     LatentSDE,
     NeuralCDEClassifier,
     StableSDEClassifier,
@@ -43,6 +44,7 @@ __all__ = [
     "Cohort",
     "FlowMatching",
     "GRUClassifier",
+    "GRUODEBayes",
     "LatentSDE",
     "MarkovJumpModel",
     "MetaFlowMatching",

@@ -24,6 +24,7 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.sde import (
     GRUClassifier,
+    GRUODEBayes,
     LatentSDE,
     NeuralCDEClassifier,
     StableSDEClassifier,
@@ -39,6 +40,7 @@ MODELS: dict[str, type[Estimator]] = {
     "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
     "GRUClassifier": GRUClassifier,
+    "GRUODEBayes": GRUODEBayes,
     "LatentSDE": LatentSDE,
     "MarkovJumpModel": MarkovJumpModel,
     "MetaFlowMatching": MetaFlowMatching,

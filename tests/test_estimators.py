@@ -255,6 +255,18 @@ CASES = {
         data=labelled(),
         fresh=labelled(seed=9),
     ),
+    "GRUODEBayes": Case(
+        gendyn.GRUODEBayes,
+        {"hidden": 5, "inner": 4, "step": 0.5, "epochs": 30, "batch_size": 40, "patience": None},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
+    "GRUODEBayes(watched)": Case(
+        gendyn.GRUODEBayes,
+        {"hidden": 5, "inner": 4, "step": 0.5, "epochs": 30, "batch_size": 40, "patience": 30, "mixing": 0.0},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
     "NeuralCDEClassifier": Case(
         gendyn.NeuralCDEClassifier,
         {"epochs": 30, "hidden": 6, "inner": 5, "layers": 1, "batch_size": 40, "patience": None},

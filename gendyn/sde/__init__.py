@@ -5,6 +5,8 @@ from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.forecaster import StableSDEForecaster
 from gendyn.sde.gated_recurrence import GatedRecurrence
 from gendyn.sde.gru_classifier import GRUClassifier
+from gendyn.sde.gru_ode import GRUFlow, GRUODEModel
+from gendyn.sde.gru_ode_bayes import GRUODEBayes
 from gendyn.sde.interpolator import StableSDEInterpolator
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.latent_sde import LatentSDE
@@ -26,6 +28,9 @@ __all__ = [
     "ControlChannels",
     "EvidenceBound",
     "GRUClassifier",
+    "GRUFlow",
+    "GRUODEBayes",
+    "GRUODEModel",
     "GatedRecurrence",
     "LatentModel",
     "LatentPrior",
