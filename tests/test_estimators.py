@@ -267,6 +267,18 @@ CASES = {
         data=labelled(),
         fresh=labelled(seed=9),
     ),
+    "MTANClassifier": Case(
+        gendyn.MTANClassifier,
+        {"hidden": 5, "references": 6, "embedding": 4, "epochs": 30, "batch_size": 40, "patience": None},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
+    "MTANClassifier(watched)": Case(
+        gendyn.MTANClassifier,
+        {"hidden": 5, "references": 6, "embedding": 4, "heads": 2, "epochs": 30, "batch_size": 40, "patience": 30},
+        data=labelled(),
+        fresh=labelled(seed=9),
+    ),
     "NeuralCDEClassifier": Case(
         gendyn.NeuralCDEClassifier,
         {"epochs": 30, "hidden": 6, "inner": 5, "layers": 1, "batch_size": 40, "patience": None},

@@ -10,6 +10,7 @@ from gendyn.sde.gru_ode_bayes import GRUODEBayes
 from gendyn.sde.interpolator import StableSDEInterpolator
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.latent_sde import LatentSDE
+from gendyn.sde.mtan_classifier import MTANClassifier
 from gendyn.sde.neural_cde import NeuralCDEField, NeuralCDEProcess
 from gendyn.sde.neural_cde_classifier import NeuralCDEClassifier
 from gendyn.sde.noise_level import NOISE_LEVELS, NoiseLevel
@@ -21,6 +22,7 @@ from gendyn.sde.stable_design import KINDS, StableDesign, stable_design
 from gendyn.sde.stable_field import StabilityBounds, StableField
 from gendyn.sde.stable_process import StableProcess
 from gendyn.sde.step_times import step_times
+from gendyn.sde.time_attention import TimeAttention
 
 __all__ = [
     "KINDS",
@@ -35,6 +37,7 @@ __all__ = [
     "LatentModel",
     "LatentPrior",
     "LatentSDE",
+    "MTANClassifier",
     "NeuralCDEClassifier",
     "NeuralCDEField",
     "NeuralCDEProcess",
@@ -49,6 +52,7 @@ __all__ = [
     "StableSDEClassifier",
     "StableSDEForecaster",
     "StableSDEInterpolator",
+    "TimeAttention",
     "crps_loss",
     "energy_loss",
     "read_series",
