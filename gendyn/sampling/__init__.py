@@ -17,6 +17,7 @@ from gendyn.sampling.fractional import (
     sample_markov_approximation,
     stream_fractional_noise,
 )
+from gendyn.sampling.given_events import Event, sample_with_events
 from gendyn.sampling.grid import StepGrid
 from gendyn.sampling.guided_bridge import guided_bridge
 from gendyn.sampling.jumps import (
@@ -55,6 +56,7 @@ __all__ = [
     "DenseSolution",
     "DormandPrince",
     "EulerMaruyama",
+    "Event",
     "ExactLinear",
     "FractionalNoise",
     "GridDensity",
@@ -96,6 +98,7 @@ __all__ = [
     "sample_fractional_brownian_motion",
     "sample_fractional_noise",
     "sample_markov_approximation",
+    "sample_with_events",
     "sample_with_torchsde",
     "stream_fractional_noise",
     "to_ito",
