@@ -1,4 +1,4 @@
-"""Classes of irregular series: stable neural SDEs beside random kernels with ridge, and the largest class.
+"""Classes of irregular series: stable neural SDEs, their neighbours, random kernels with ridge, and the largest class.
 
     python benchmarks/irregular_classification.py --json out.json
     python benchmarks/irregular_classification.py --quick
@@ -10,6 +10,8 @@ Scalings are fitted on what is observed of the training part; training stops by 
 
 ``stable SDE (kind)``        as it comes: starts from a ridge regression, and learns what that leaves.
 ``stable SDE alone (kind)``  the network without the regression.
+``neural CDE``, ``GRU-D``,   the neighbours, networks alone as well, as they come; the neural CDE takes 50 steps for a
+``GRU-dt``, ``mTAN``         series of any length. ``--quick`` runs the neural CDE alone.
 ``random kernels + ridge``   that regression: 500 random convolutions and summaries of the lines between observations.
 ``largest class``            nothing is looked at.
 
@@ -49,6 +51,24 @@ def stable(kind: str, **options: Any) -> Method:
         return np.asarray(model.predict(test, seed=seed) == test.labels)
 
     return run
+
+
+def neighbour(make: Callable[[], Any]) -> Method:
+    """Return what trains a network and says which series of the test part are right."""
+
+    def run(train: gd.Paths, held: gd.Paths, test: gd.Paths, seed: int) -> Right:
+        model = make().fit(train, validation=held, seed=seed, progress=False)
+        return np.asarray(model.predict(test) == test.labels)
+
+    return run
+
+
+NEIGHBOURS: dict[str, Method] = {
+    "neural CDE": neighbour(lambda: gd.NeuralCDEClassifier(step=1 / 50)),
+    "GRU-D": neighbour(lambda: gd.GRUClassifier("gru-d")),
+    "GRU-dt": neighbour(lambda: gd.GRUClassifier("gru-dt")),
+    "mTAN": neighbour(lambda: gd.MTANClassifier()),
+}
 
 
 def random_kernels(train: gd.Paths, held: gd.Paths, test: gd.Paths, seed: int) -> Right:
@@ -111,6 +131,7 @@ def main() -> None:
     options.add_argument("--sets", nargs="+", choices=SETS, help="which sets (default: all)")
     options.add_argument("--kinds", nargs="+", default=("langevin", "linear-noise", "geometric"), help="which SDEs")
     options.add_argument("--seeds", type=int, help="how many splits (default: 5)")
+    options.add_argument("--neighbours", nargs="*", choices=NEIGHBOURS, help="which others (default: all)")
     given = options.parse_args()
     begin(given)
     sets = given.sets or (("basic-motions", "gunpoint") if given.quick else SETS)
@@ -119,6 +140,8 @@ def main() -> None:
     kinds = given.kinds[:1] if given.quick else given.kinds
     methods: dict[str, Method] = {f"stable SDE ({kind})": stable(kind) for kind in kinds}
     methods[f"stable SDE alone ({kinds[0]})"] = stable(kinds[0], residual=False, lr=1e-2)
+    chosen = given.neighbours if given.neighbours is not None else ("neural CDE",) if given.quick else NEIGHBOURS
+    methods |= {name: NEIGHBOURS[name] for name in chosen}
     methods |= {"random kernels + ridge": random_kernels, "largest class": largest_class}
     rows: list[dict[str, Any]] = []
     for name in sets:
@@ -133,7 +156,7 @@ def main() -> None:
                 mean, sd = float(shares.mean()), float(shares.std(ddof=1)) if seeds > 1 else 0.0
                 means[label, rate] = mean
                 which = f"{name}, {100 * rate:.0f} % hidden"
-                peer = None if label.startswith("stable") else "peer" if label.startswith("random") else "trivial"
+                peer = None if label.startswith("stable") else "trivial" if label == "largest class" else "peer"
                 rows.append(
                     row(
                         f"{which}: {label}", "accuracy", mean, low=mean - sd, high=mean + sd, peer=peer, seconds=seconds
