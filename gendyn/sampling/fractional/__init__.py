@@ -19,6 +19,11 @@ from gendyn.sampling.fractional.noise import FractionalNoise
 from gendyn.sampling.fractional.past_modes import PastModes
 from gendyn.sampling.fractional.pathwise_weights import KernelFit
 from gendyn.sampling.fractional.prediction import one_step_predictions, stream_fractional_noise
+from gendyn.sampling.fractional.stationary_relaxation import (
+    StationaryRelaxation,
+    relaxation_rates,
+    stationary_relaxation,
+)
 
 __all__ = [
     "FractionalNoise",
@@ -27,6 +32,7 @@ __all__ = [
     "MarkovApproximation",
     "Normalize",
     "PastModes",
+    "StationaryRelaxation",
     "driver_covariance",
     "fractional_covariance",
     "noise_autocovariance",
@@ -35,11 +41,13 @@ __all__ = [
     "past_covariance",
     "published_rates",
     "rates_between",
+    "relaxation_rates",
     "sample_fractional_brownian_motion",
     "sample_fractional_noise",
     "sample_gaussian",
     "sample_markov_approximation",
     "sample_stationary",
+    "stationary_relaxation",
     "stream_fractional_noise",
     "variance_constant",
 ]

@@ -1,0 +1,148 @@
+r"""The likelihood of series under a stationary fractional Ornstein-Uhlenbeck process that is seen with noise.
+
+.. math:: y_k = \mu + \sigma X(t_k) + \sigma \sqrt{\rho}\, \varepsilon_k, \qquad dX = -\theta X\,dt + dB_H
+
+Given H, :math:`\theta` and the ratio :math:`\rho`, level and volatility have closed forms: the filter of unit volatility
+runs over each series and over a series of ones, and with their innovations e and u of variance S
+
+.. math::
+
+    \hat\mu = \frac{\sum u e / S}{\sum u^2 / S}, \qquad \hat\sigma^2 = \frac1n \sum \frac{(e - \hat\mu u)^2}{S}, \qquad
+    -2 \ln L = n \ln 2\pi\hat\sigma^2 + n + \sum \ln S .
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gendyn.sampling.fractional import StationaryRelaxation, stationary_relaxation
+from gendyn.sampling.fractional.shared_driver import driven_covariance
+from gendyn.sampling.kalman import FilteredSeries, LinearState
+
+__all__ = ["FractionalLikelihood", "Profile", "RelaxationState"]
+
+_NUMBERS = 1 << 22
+"""Numbers of the covariances that are held at once."""
+
+
+class Profile(NamedTuple):
+    """Log-likelihood ``(P,)`` of candidates, with the level and the squared volatility that go with it."""
+
+    log_likelihood: Tensor
+    mean: Tensor
+    squared_volatility: Tensor
+
+
+class RelaxationState:
+    """The state of the approximation at times of L rows, for P candidates and U rows of times.
+
+    Parameters
+    ----------
+    process
+        The approximation of the P candidates.
+    times
+        ``(U, L)``, float64.
+    noise
+        Variance of the noise of an observation, where the volatility is 1, ``(P,)``.
+    """
+
+    def __init__(self, process: StationaryRelaxation, times: Tensor, noise: Tensor) -> None:
+        self._rates = torch.cat([process.rates, process.rates.new_zeros(1)])
+        self._gaps = times.diff(dim=1)
+        driven = driven_covariance(process.rates, torch.tensor(math.inf, dtype=torch.float64))
+        # The constant part is one more state, of variance 1, that never changes.
+        self._start = torch.block_diag(driven, torch.ones(1, 1, dtype=torch.float64))
+        output = torch.cat([process.weights, process.constant.sqrt()[:, None]], 1)
+        self.state = LinearState(self._start, self.step, output[:, None], (noise + process.white)[:, None])
+
+    def step(self, k: int) -> tuple[Tensor, Tensor]:
+        """Return decays and covariances of the k-th step, one for each row of times."""
+        gap = self._gaps[:, k]
+        rates = self._rates[:-1]
+        added = torch.nn.functional.pad(driven_covariance(rates, gap), (0, 1, 0, 1))
+        return torch.exp(-self._rates * gap[:, None]), added
+
+    @property
+    def width(self) -> int:
+        """Number of states."""
+        return len(self._rates)
+
+
+class FractionalLikelihood:
+    """The likelihood of one channel of series, for many parameters at once.
+
+    Parameters
+    ----------
+    times
+        ``(B, L)``, increasing, padded by repeating the last.
+    values
+        ``(B, L)``, float64, NaN where nothing was observed.
+    rates
+        Of the approximation, ``(K,)``.
+
+    Examples
+    --------
+    >>> from gendyn.sampling.fractional import relaxation_rates
+    >>> times = torch.arange(4.0).double().expand(2, 4)
+    >>> values = torch.tensor([[0.0, 1.0, 0.5, 0.0], [0.5, 0.5, torch.nan, 0.0]]).double()
+    >>> half = torch.tensor([0.5]).double()
+    >>> found = FractionalLikelihood(times, values, relaxation_rates(1.0, 4.0)).profile(half, 2 * half, 0 * half)
+    >>> round(found.mean.item(), 2)
+    0.34
+    """
+
+    def __init__(self, times: Tensor, values: Tensor, rates: Tensor) -> None:
+        self.rates = rates
+        seen = ~values.isnan()
+        shared = bool((times == times[:1]).all()) and bool((seen == seen[:1]).all())
+        self.times = times[:1] if shared else times
+        # Columns of one law where all series share their times and gaps; else a law for each.
+        self.seen = (seen[:1] if shared else seen).T[:, None]
+        self.values = values.T[:, None, None, :] if shared else values.T[:, None, :, None]
+        self.count = int(seen.sum())
+
+    def filter(self, process: StationaryRelaxation, noise: Tensor, mean: Tensor | None = None) -> FilteredSeries:
+        """Filter the series for P candidates of unit volatility; ones are the last column unless there is a mean."""
+        if mean is None:
+            ones = torch.ones(*self.values.shape[:-1], 1, dtype=torch.float64)
+            columns = torch.cat([self.values.nan_to_num(), ones], -1)
+        else:
+            columns = self.values.nan_to_num() - mean[:, None, None]
+        return RelaxationState(process, self.times, noise).state.filter(columns, self.seen)
+
+    def profile(self, hurst: Tensor, rate: Tensor, ratio: Tensor, squared: Tensor | None = None) -> Profile:
+        r"""Return the log-likelihood of candidates, at their best level and volatility.
+
+        Parameters
+        ----------
+        hurst, rate, ratio
+            :math:`H, \theta, \rho`, ``(P,)`` each.
+        squared
+            Squared volatilities :math:`\sigma^2`, ``(P,)``, where these are given.
+        """
+        width = len(self.rates) + 1
+        size = max(1, _NUMBERS // (len(self.times) * width * (width + self.values.shape[-1])))
+        parts = []
+        for first in range(0, len(hurst), size):
+            some = slice(first, first + size)
+            parts.append(
+                self._profile(hurst[some], rate[some], ratio[some], None if squared is None else squared[some])
+            )
+        return Profile(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _profile(self, hurst: Tensor, rate: Tensor, ratio: Tensor, squared: Tensor | None) -> Profile:
+        found = self.filter(stationary_relaxation(self.rates, hurst, rate), ratio)
+        weight = torch.where(found.seen, 1 / found.variances, 0.0)[..., None]
+        e, u = found.innovations[..., :-1], found.innovations[..., -1:]
+        dims = (0, 2, 3)
+        # Rows of laws are series, or the columns of the one law are: either way the sum is over all of them.
+        mean = (u * e * weight).sum(dims) / (u * u * weight).expand_as(e).sum(dims)
+        squares = ((e - mean[:, None, None] * u).square() * weight).sum(dims)
+        logs = torch.where(found.seen, found.variances.log(), 0.0).sum((0, 2)) * (e.shape[-1])
+        own = squares / self.count if squared is None else squared
+        value = -0.5 * (self.count * (2 * math.pi * own).log() + squares / own + logs)
+        return Profile(value, mean, own)
