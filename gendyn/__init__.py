@@ -24,6 +24,7 @@ from gendyn.mjp import MarkovJumpModel
 from gendyn.models import load
 from gendyn.sampling import sample
 from gendyn.sde import (
+    FractionalOU,
     GRUClassifier,
     GRUODEBayes,
     LatentSDE,
@@ -44,6 +45,7 @@ __all__ = [
     "BarycentricInterpolant",
     "Cohort",
     "FlowMatching",
+    "FractionalOU",
     "GRUClassifier",
     "GRUODEBayes",
     "LatentSDE",

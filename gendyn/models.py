@@ -23,6 +23,7 @@ from gendyn.interpolants import (
 )
 from gendyn.mjp import MarkovJumpModel
 from gendyn.sde import (
+    FractionalOU,
     GRUClassifier,
     GRUODEBayes,
     LatentSDE,
@@ -40,6 +41,7 @@ MODELS: dict[str, type[Estimator]] = {
     "ActionMatching": ActionMatching,
     "BarycentricInterpolant": BarycentricInterpolant,
     "FlowMatching": FlowMatching,
+    "FractionalOU": FractionalOU,
     "GRUClassifier": GRUClassifier,
     "GRUODEBayes": GRUODEBayes,
     "MTANClassifier": MTANClassifier,

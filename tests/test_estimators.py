@@ -207,6 +207,12 @@ CASES = {
         )
         for name, parameters in {"labels": {"noise": 0}, "noise": {}}.items()
     },
+    **{
+        f"FractionalOU({name})": Case(
+            gendyn.FractionalOU, parameters, steps=4, trained=False, data=series(40), fresh=series(40, seed=9)
+        )
+        for name, parameters in {"noise": {}, "exact": {"hurst": 0.7, "noise": 0.0}}.items()
+    },
     "LatentSDE": Case(
         gendyn.LatentSDE,
         {"latent": 2, "hidden": 6, "context": 4, "step": 0.25, "epochs": 30, "batch_size": 40},

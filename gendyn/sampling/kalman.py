@@ -29,6 +29,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gendyn.sampling.fractional.shared_driver import symmetric_root
+
 __all__ = ["FilteredSeries", "LinearState", "Step"]
 
 Step = Callable[[int], tuple[Tensor, Tensor]]
@@ -158,8 +160,8 @@ class LinearState:
         bend = slope.new_zeros(*shape, d, d)
         for k in range(len(found.variances) - 1, -1, -1):
             if k < len(found.variances) - 1:
-                matrix, _ = self.step(k)
-                if matrix.ndim < bend.ndim and matrix.shape[-2:] != (d, d):
+                matrix, added = self.step(k)
+                if matrix.ndim < added.ndim:
                     slope = slope * matrix[..., None, :]
                     bend = matrix[..., :, None] * bend * matrix[..., None, :]
                 else:
@@ -178,3 +180,25 @@ class LinearState:
             spent = (gain * (bend @ gain[..., None])[..., 0]).sum(-1)
             variances.append(((gain * c).sum(-1) - spent).clamp_min(0.0))
         return torch.stack(means[::-1]), torch.stack(variances[::-1])
+
+    def draw(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
+        r"""Return paths of :math:`c^\top z_k` without noise, ``(rows, *G, columns)``, as many columns of each law."""
+        c = self.output
+        shape = torch.broadcast_shapes(c.shape[:-1], self.start.shape[:-2], self.noise.shape)
+        width = c.shape[-1]
+        found, state, matrix, covariance = [], None, None, self.start
+        for k in range(rows):
+            if k:
+                matrix, covariance = self.step(k - 1)
+            # A step of length zero, or one that is short, has a covariance that is singular to rounding.
+            root = symmetric_root(covariance)
+            normals = torch.randn(columns, *shape, width, dtype=torch.float64, generator=generator)
+            fresh = (root @ normals[..., None])[..., 0]
+            if state is None or matrix is None:
+                state = fresh
+            elif matrix.ndim < covariance.ndim:
+                state = matrix * state + fresh
+            else:
+                state = (matrix @ state[..., None])[..., 0] + fresh
+            found.append((state * c).sum(-1).movedim(0, -1))
+        return torch.stack(found)

@@ -3,6 +3,7 @@
 from gendyn.sde.classifier import StableSDEClassifier
 from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.forecaster import StableSDEForecaster
+from gendyn.sde.fractional_ou import FractionalOU
 from gendyn.sde.gated_recurrence import GatedRecurrence
 from gendyn.sde.gru_classifier import GRUClassifier
 from gendyn.sde.gru_ode import GRUFlow, GRUODEModel
@@ -29,6 +30,7 @@ __all__ = [
     "NOISE_LEVELS",
     "ControlChannels",
     "EvidenceBound",
+    "FractionalOU",
     "GRUClassifier",
     "GRUFlow",
     "GRUODEBayes",

@@ -1,0 +1,485 @@
+r"""The fractional Ornstein-Uhlenbeck process as a model of series: roughness, return, level and noise by likelihood.
+
+.. math:: dX = \theta (\mu - X)\,dt + \sigma\,dB_H, \qquad y_k = X(t_k) + s\,\varepsilon_k
+
+for each channel on its own, stationary, with noisy looks at times that may be irregular and of each series' own. The
+likelihood is that of a Kalman filter (:mod:`gendyn.sampling.kalman`) over an approximation whose law is right at every
+scale of the data (:mod:`gendyn.sampling.fractional.stationary_relaxation`). Its cost is linear in the length of a series.
+Inside, a unit of time is the median gap.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import Tensor
+
+from gendyn.data import Paths
+from gendyn.randomness import Seed, as_seed, torch_generator
+from gendyn.sampling.fractional import StationaryRelaxation, relaxation_rates, stationary_relaxation
+from gendyn.sampling.linear import LinearProcess
+from gendyn.sde.fractional_likelihood import FractionalLikelihood
+from gendyn.sde.fractional_parameters import FractionalParameters
+from gendyn.sde.fractional_posterior import FractionalPosterior
+from gendyn.sde.quadratic_search import QuadraticSearch, SearchState
+from gendyn.sde.series import Series, read_series
+from gendyn.training import Checkpoint, Estimator, fingerprint, loop
+
+__all__ = ["FractionalOU"]
+
+_FEWEST = 8
+_NEAREST = 1 / 300
+"""Gaps shorter than this part of the median one are no scale of their own."""
+
+
+class FractionalOU(Estimator):
+    r"""Learn a stationary fractional Ornstein-Uhlenbeck process from noisy, irregular series.
+
+    Parameters
+    ----------
+    hurst
+        ``"estimate"``, or the Hurst index :math:`H`.
+    noise
+        ``"estimate"``, or the standard deviation :math:`s` of the noise of an observation, in the units of the data; 0 for
+        looks that are exact. Of a single short series white noise and roughness are hard to tell apart: give it if known.
+    rates_per_decade
+        Exponentials for each decade of time; 3 keep the covariance to a part in a thousand.
+    max_iterations, tolerance
+        Steps of the search for the highest likelihood, and the rise of it below which a channel is done.
+
+    Attributes
+    ----------
+    hurst_, rate_, mean_, volatility_, noise_ : Tensor
+        :math:`H`, :math:`\theta` (per time unit), :math:`\mu`, :math:`\sigma` (state units per time unit to the power
+        H) and :math:`s` of each channel, ``(D,)``, float64.
+    hurst_error_ : Tensor
+        Standard error of :math:`\ln \frac{H}{1-H}`, from the curvature of the likelihood; 0 where H was given.
+    log_likelihood_ : float
+        Of the series that were fitted.
+    process_ : LinearProcess
+        The approximation as a process of :func:`gendyn.sample`: the first D features are the channels, the others carry
+        their memory.
+    history_ : pandas.DataFrame
+        ``step`` and ``loss``, minus the log-likelihood for each observed value.
+
+    References
+    ----------
+    Cheridito, Kawaguchi, Maejima. Fractional Ornstein-Uhlenbeck processes. 2003.
+    Harms, Stefanovits. Affine representations of fractional processes. 2019.
+
+    Examples
+    --------
+    >>> from gendyn.systems import FractionalOrnsteinUhlenbeck
+    >>> rough = FractionalOrnsteinUhlenbeck(hurst=0.2, rate=1.0, mean=3.0)
+    >>> series = rough.paths(torch.arange(0, 10, 0.1), n=20, seed=0)
+    >>> model = FractionalOU(noise=0).fit(series)
+    >>> round(model.hurst_.item(), 1), round(model.mean_.item())
+    (0.2, 3)
+    >>> model.predict(series, at=[9.95, 30.0]).shape
+    (20, 2, 1)
+    """
+
+    process_: LinearProcess
+    hurst_: Tensor
+    hurst_error_: Tensor
+    rate_: Tensor
+    mean_: Tensor
+    volatility_: Tensor
+    noise_: Tensor
+    log_likelihood_: float
+
+    def __init__(
+        self,
+        hurst: Literal["estimate"] | float = "estimate",
+        *,
+        noise: Literal["estimate"] | float = "estimate",
+        rates_per_decade: float = 3.0,
+        max_iterations: int = 60,
+        tolerance: float = 1e-5,
+    ) -> None:
+        self.hurst = hurst
+        self.noise = noise
+        self.rates_per_decade = rates_per_decade
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
+
+    def fit(
+        self,
+        data: Any,
+        y: Any = None,
+        *,
+        times: Any = None,
+        mask: Any = None,
+        seed: Seed = 0,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Learn from series.
+
+        Parameters
+        ----------
+        data, times, mask
+            Series, see :func:`~gendyn.sde.read_series`.
+        y
+            Accepted for the sake of scikit-learn.
+        seed
+            Accepted for the sake of all models; nothing is random.
+        progress
+            Accepted for the sake of all models.
+        checkpoint, resume
+            File that keeps the search, and whether to go on from it.
+        device
+            Accepted for the sake of all models; the likelihood is float64 on the CPU.
+
+        Raises
+        ------
+        TypeError
+            If the data are no series.
+        ValueError
+            If a hyper-parameter is out of range, or a channel has too few values, or does not vary.
+        """
+        self._check_hyper_parameters()
+        series = read_series(data, times=times, mask=mask).to("cpu")
+        root, dtype = as_seed(seed), series.values.dtype
+        clock, values = series.times, series.values.to(torch.float64)
+        _check_channels(series)
+        gaps = clock.diff(dim=1)
+        unit = float(gaps[gaps > 0].median())
+        span = float((clock[:, -1] - clock[:, 0]).max())
+        shortest = max(float(gaps[gaps > 0].min()), _NEAREST * unit)
+        identity = fingerprint(
+            values.nan_to_num(), values.isnan(), clock, model="FractionalOU", seed=root, **self.get_params()
+        )
+        store = None if checkpoint is None else Checkpoint(checkpoint, identity)
+        kept = store.read() if store is not None and resume and store.exists() else None
+        rates = relaxation_rates(shortest / unit, span / unit, self.rates_per_decade)
+        channels = [
+            FractionalParameters(
+                FractionalLikelihood(_since_start(clock) / unit, values[:, :, d], rates),
+                self.hurst,
+                self.noise,
+                span / unit,
+            )
+            for d in range(series.dim)
+        ]
+        states, history = self._search(channels, store, kept)
+        found = [channel.found(state.point) for channel, state in zip(channels, states, strict=True)]
+        self.seed_, self._unit, self._span, self.names_, self._dtype = root, unit, span, series.names, str(dtype)
+        self._rates = rates
+        self.hurst_, rate, self.mean_, scaled, ratio = (torch.cat(column) for column in zip(*found, strict=True))
+        self.rate_, self.volatility_ = rate / unit, scaled * unit**-self.hurst_
+        self.noise_ = scaled * ratio.sqrt()
+        self.hurst_error_ = torch.tensor(
+            [channel.hurst_error(state) for channel, state in zip(channels, states, strict=True)], dtype=torch.float64
+        )
+        self.log_likelihood_ = sum(state.value for state in states)
+        self.history_ = pd.DataFrame({"step": range(len(history)), "loss": history})
+        self._adopt()
+        return self
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """Return lower and upper bounds of the Hurst index of each channel, ``(D,)`` each.
+
+        Normal on the logarithm of the odds, so that bounds lie between 0 and 1.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        self._check_fitted()
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1; got {level}")
+        middle, reach = torch.logit(self.hurst_), float(ndtri(0.5 + level / 2)) * self.hurst_error_
+        return torch.sigmoid(middle - reach), torch.sigmoid(middle + reach)
+
+    def predict(self, data: Any, at: Any = None, *, times: Any = None, mask: Any = None) -> NDArray[Any]:
+        """Return the mean of the process given series, ``(B, Q, D)``, at any times; by default their own.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If the channels are not those of the fit, or times are not finite.
+        """
+        return self._moments(self._read(data, times, mask), at)[0]
+
+    def predict_interval(
+        self,
+        data: Any,
+        at: Any = None,
+        *,
+        times: Any = None,
+        mask: Any = None,
+        level: float = 0.9,
+        observed: bool = False,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return lower and upper bounds ``(B, Q, D)`` of the process, or of an observation of it.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If the level is not between 0 and 1, or for the reasons of :meth:`predict`.
+        """
+        series = self._read(data, times, mask)
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1; got {level}")
+        mean, variance = self._moments(series, at)
+        noise = self.noise_.square().numpy() if observed else 0.0
+        reach = float(ndtri(0.5 + level / 2)) * np.sqrt(variance + noise)
+        return mean - reach, mean + reach
+
+    def predict_samples(
+        self,
+        data: Any,
+        at: Any = None,
+        *,
+        times: Any = None,
+        mask: Any = None,
+        n: int = 100,
+        observed: bool = False,
+        seed: Seed = 0,
+    ) -> NDArray[Any]:
+        """Return paths given series, ``(n, B, Q, D)``: within them, before and after.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If ``n`` is below 1, or for the reasons of :meth:`predict`.
+        """
+        series = self._read(data, times, mask)
+        if n < 1:
+            raise ValueError(f"n must be at least 1; got {n}")
+        root, parts = as_seed(seed), []
+        for d in range(len(self.hurst_)):
+            drawn = self._posterior(series, at, d).draw(n, torch_generator(root, "path", d))
+            parts.append(self.mean_[d] + self._scale[d] * drawn)
+        found = torch.stack(parts, -1)
+        if observed:
+            noise = torch.randn(found.shape, dtype=torch.float64, generator=torch_generator(root, "observation"))
+            found = found + self.noise_ * noise
+        return np.asarray(found.numpy())
+
+    def score(self, data: Any, y: Any = None, *, times: Any = None, mask: Any = None) -> float:
+        """Return the log density for each observed value, in the units of the data; higher is better.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If the channels are not those of the fit, or nothing was observed.
+        """
+        series = self._read(data, times, mask)
+        total, count = 0.0, int(series.seen.sum())
+        if not count:
+            raise ValueError("a score needs at least one observed value; none of these series has any")
+        clock = _since_start(series.times) / self._unit
+        for d in range(series.dim):
+            values = (series.values[:, :, d].to(torch.float64) - self.mean_[d]) / self._scale[d]
+            rows = FractionalLikelihood(clock, values, self._rates)
+            one = torch.zeros(1, dtype=torch.float64)
+            found = rows.filter(self._process(d), self._ratio[d : d + 1], mean=one)
+            total += float(found.log_density.sum()) - rows.count * math.log(float(self._scale[d]))
+        return total / count
+
+    def sample(
+        self,
+        x0: Any = None,
+        times: Tensor | Sequence[float] | None = None,
+        *,
+        n: int | None = None,
+        observed: bool = False,
+        seed: Seed = 0,
+        progress: bool = False,
+        **options: Any,
+    ) -> Paths:
+        """Generate stationary series, or what given series may have been.
+
+        Parameters
+        ----------
+        x0
+            Series, or ``None`` for new ones.
+        times
+            Increasing times ``(T,)``; by default 101 over the longest series that was fitted.
+        n
+            Number of new series, or members of each given one, those of the first series first; by default 1.
+        observed
+            With the noise of an observation, or without.
+        seed
+            Which paths.
+        progress
+            Accepted for the sake of all models.
+        **options
+            None: the steps are exact, whatever their length.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        TypeError
+            If there is an option.
+        """
+        self._check_fitted()
+        if options:
+            raise TypeError(f"FractionalOU draws exact steps and has no option {', '.join(map(repr, options))}")
+        count = 1 if n is None else n
+        clock = torch.linspace(0, self._span, 101, dtype=torch.float64) if times is None else torch.as_tensor(times)
+        clock = clock.to(torch.float64)
+        if x0 is None:
+            # A series that nobody looked at, asked about all times.
+            blank = torch.full((1, 1, len(self.hurst_)), torch.nan, dtype=torch.float64)
+            found = self.predict_samples(blank, clock, times=clock[:1], n=count, observed=observed, seed=seed)
+        else:
+            found = self.predict_samples(x0, clock, n=count, observed=observed, seed=seed)
+        values = torch.from_numpy(found).transpose(0, 1).flatten(0, 1)
+        return Paths(clock, values.to(getattr(torch, self._dtype.removeprefix("torch."))), names=self.names_)
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _check_hyper_parameters(self) -> None:
+        if self.hurst != "estimate" and not (isinstance(self.hurst, (int, float)) and 0 < self.hurst < 1):
+            raise ValueError(f"hurst must be 'estimate' or lie between 0 and 1; got {self.hurst!r}")
+        if self.noise != "estimate" and not (isinstance(self.noise, (int, float)) and 0 <= self.noise < math.inf):
+            raise ValueError(f"noise must be 'estimate' or a standard deviation of at least 0; got {self.noise!r}")
+        if not self.rates_per_decade > 0:
+            raise ValueError(f"rates_per_decade must be positive; got {self.rates_per_decade}")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1; got {self.max_iterations}")
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance must be positive; got {self.tolerance}")
+
+    def _search(
+        self, channels: list[FractionalParameters], store: Checkpoint | None, kept: tuple[dict[str, Tensor], Any] | None
+    ) -> tuple[list[SearchState], list[float]]:
+        """Return where the likelihood of each channel is highest, and the loss by step."""
+        searches = [QuadraticSearch(c.log_likelihood, c.low, c.high, tolerance=self.tolerance) for c in channels]
+        count = sum(c.likelihood.count for c in channels)
+        if kept is None:
+            states = [search.begin(c.starts) for search, c in zip(searches, channels, strict=True)]
+            history = [-sum(s.value for s in states) / count]
+        else:
+            tensors, told = kept
+            states = [
+                SearchState(tensors[f"{d}.point"], told["values"][d], tensors[f"{d}.curvature"], told["done"][d])
+                for d in range(len(channels))
+            ]
+            history = list(told["history"])
+        saved = time.monotonic()
+        while not all(s.done for s in states) and len(history) <= self.max_iterations:
+            states = [s if s.done else search.advance(s) for search, s in zip(searches, states, strict=True)]
+            history.append(-sum(s.value for s in states) / count)
+            last = all(s.done for s in states) or len(history) > self.max_iterations
+            if store is not None and (last or time.monotonic() - saved >= loop._CHECKPOINT_SECONDS):
+                tensors = {f"{d}.point": s.point for d, s in enumerate(states)}
+                tensors |= {f"{d}.curvature": s.curvature for d, s in enumerate(states)}
+                told = {"values": [s.value for s in states], "done": [s.done for s in states], "history": history}
+                store.write(tensors, {"step": len(history) - 1} | told)
+                saved = time.monotonic()
+        return states, history
+
+    @property
+    def _scale(self) -> Tensor:
+        """The volatility over a median gap, ``(D,)``, state units."""
+        return self.volatility_ * self._unit**self.hurst_
+
+    @property
+    def _ratio(self) -> Tensor:
+        return (self.noise_ / self._scale).square()
+
+    def _process(self, d: int) -> StationaryRelaxation:
+        return stationary_relaxation(self._rates, self.hurst_[d : d + 1], self.rate_[d : d + 1] * self._unit)
+
+    def _adopt(self) -> None:
+        r"""Write the approximation as a linear process, with the slowest of the sum expressed by the sum.
+
+        That is :math:`dX = -\gamma_1 (X - \mu)\,dt + \sum_{k>1} c_k (\gamma_1 - \gamma_k) Y_k\,dt + \sum_k c_k\,dB`.
+        """
+        dim, k = len(self.hurst_), len(self._rates) - 1
+        size = dim * (1 + k)
+        rate, offset = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+        volatility = torch.zeros(size, dim, dtype=torch.float64)
+        gamma = self._rates / self._unit
+        for d in range(dim):
+            weights = self._process(d).weights[0] * self._scale[d] / self._unit**0.5
+            memory = slice(dim + d * k, dim + (d + 1) * k)
+            rate[d, d], offset[d] = -gamma[0], gamma[0] * self.mean_[d]
+            rate[d, memory] = weights[1:] * (gamma[0] - gamma[1:])
+            rate[memory, memory] = -torch.diag(gamma[1:])
+            volatility[d, d], volatility[memory, d] = weights.sum(), 1.0
+        self.process_ = LinearProcess(rate, offset, volatility)
+
+    def _read(self, data: Any, times: Any, mask: Any) -> Series:
+        self._check_fitted()
+        series = read_series(data, times=times, mask=mask).to("cpu")
+        if series.dim != len(self.hurst_):
+            raise ValueError(f"the model was fitted on {len(self.hurst_)} channels; the series have {series.dim}")
+        return series
+
+    def _posterior(self, series: Series, at: Any, d: int) -> FractionalPosterior:
+        asked = series.times if at is None else torch.as_tensor(at, dtype=torch.float64)
+        if asked.ndim not in (1, 2) or not asked.shape[-1] or not bool(torch.isfinite(asked).all()):
+            raise ValueError(f"times must be finite, of shape (Q,) or (B, Q); got shape {tuple(asked.shape)}")
+        asked = asked.expand(len(series), -1)
+        first = series.times[:, :1]
+        values = (series.values[:, :, d].to(torch.float64) - self.mean_[d]) / self._scale[d]
+        # Differences first: large dates would lose them.
+        own, wanted = ((t - first) / self._unit for t in (series.times, asked))
+        return FractionalPosterior(own, values, wanted, self._process(d), float(self._ratio[d]))
+
+    def _moments(self, series: Series, at: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        means, variances = [], []
+        for d in range(series.dim):
+            mean, variance = self._posterior(series, at, d).moments()
+            means.append(self.mean_[d] + self._scale[d] * mean)
+            variances.append(self._scale[d].square() * variance)
+        return np.asarray(torch.stack(means, -1).numpy()), np.asarray(torch.stack(variances, -1).numpy())
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        names = ("hurst_", "hurst_error_", "rate_", "mean_", "volatility_", "noise_", "_rates")
+        told = {"unit": self._unit, "span": self._span, "names": self.names_, "dtype": self._dtype}
+        return {name: getattr(self, name) for name in names}, told | {"log_likelihood": self.log_likelihood_}
+
+    def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
+        for name, value in tensors.items():
+            setattr(self, name, value.cpu())
+        self._unit, self._span, self._dtype = float(extra["unit"]), float(extra["span"]), str(extra["dtype"])
+        self.names_ = None if extra["names"] is None else tuple(extra["names"])
+        self.log_likelihood_ = float(extra["log_likelihood"])
+        self._adopt()
+
+
+def _since_start(times: Tensor) -> Tensor:
+    return times - times[:, :1]
+
+
+def _check_channels(series: Series) -> None:
+    """Say which channel no law can be learned of."""
+    if not bool((series.times[:, -1] > series.times[:, 0]).any()):
+        raise ValueError("a process needs series of at least two times; each of these has one")
+    for d in range(series.dim):
+        values = series.values[:, :, d]
+        there = values[~values.isnan()].to(torch.float64)
+        name = repr(series.names[d]) if series.names else str(d)
+        if len(there) < _FEWEST:
+            raise ValueError(f"channel {name} has {len(there)} observed values; at least {_FEWEST} are needed")
+        if float(there.max() - there.min()) <= 1e-12 * max(1e-300, float(there.abs().max())):
+            raise ValueError(f"channel {name} is constant; give one that moves, or leave it out")
