@@ -92,11 +92,11 @@ class LinearState:
     >>> level = LinearState(torch.eye(1).double(), lambda k: (one, torch.eye(1).double()), one, one.squeeze())
     >>> series = torch.tensor([[1.0], [2.0], [0.0]], dtype=torch.float64)
     >>> found = level.filter(series, torch.tensor([True, True, False]))
-    >>> found.predicted.flatten().tolist()
-    [0.0, 0.5, 1.4]
+    >>> found.predicted.flatten()
+    tensor([0.0000, 0.5000, 1.4000], dtype=torch.float64)
     >>> mean, variance = level.smooth(found)
-    >>> mean.flatten().tolist(), variance.tolist()
-    ([0.8, 1.4, 1.4], [0.4, 0.6, 1.6])
+    >>> mean.flatten(), variance
+    (tensor([0.8000, 1.4000, 1.4000], dtype=torch.float64), tensor([0.4000, 0.6000, 1.6000], dtype=torch.float64))
     """
 
     start: Tensor

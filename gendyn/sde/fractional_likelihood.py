@@ -2,8 +2,8 @@ r"""The likelihood of series under a stationary fractional Ornstein-Uhlenbeck pr
 
 .. math:: y_k = \mu + \sigma X(t_k) + \sigma \sqrt{\rho}\, \varepsilon_k, \qquad dX = -\theta X\,dt + dB_H
 
-Given H, :math:`\theta` and the ratio :math:`\rho`, level and volatility have closed forms: the filter of unit volatility
-runs over each series and over a series of ones, and with their innovations e and u of variance S
+Given H, :math:`\theta` and the ratio :math:`\rho`, level and volatility have closed forms: the filter of unit
+volatility runs over each series and over a series of ones, and with their innovations e and u of variance S
 
 .. math::
 
@@ -92,7 +92,7 @@ class FractionalLikelihood:
     >>> half = torch.tensor([0.5]).double()
     >>> found = FractionalLikelihood(times, values, relaxation_rates(1.0, 4.0)).profile(half, 2 * half, 0 * half)
     >>> round(found.mean.item(), 2)
-    0.34
+    0.3
     """
 
     def __init__(self, times: Tensor, values: Tensor, rates: Tensor) -> None:

@@ -4,7 +4,7 @@ r"""The fractional Ornstein-Uhlenbeck process as a model of series: roughness, r
 
 for each channel on its own, stationary, with noisy looks at times that may be irregular and of each series' own. The
 likelihood is that of a Kalman filter (:mod:`gendyn.sampling.kalman`) over an approximation whose law is right at every
-scale of the data (:mod:`gendyn.sampling.fractional.stationary_relaxation`). Its cost is linear in the length of a series.
+scale of the data (:mod:`gendyn.sampling.fractional.stationary_relaxation`). Its cost is linear in the length.
 Inside, a unit of time is the median gap.
 """
 
@@ -49,8 +49,8 @@ class FractionalOU(Estimator):
     hurst
         ``"estimate"``, or the Hurst index :math:`H`.
     noise
-        ``"estimate"``, or the standard deviation :math:`s` of the noise of an observation, in the units of the data; 0 for
-        looks that are exact. Of a single short series white noise and roughness are hard to tell apart: give it if known.
+        ``"estimate"``, or the standard deviation :math:`s` of the noise of an observation, in the units of the data; 0
+        for looks that are exact. White noise and roughness are hard to tell apart in short series: give it if known.
     rates_per_decade
         Exponentials for each decade of time; 3 keep the covariance to a part in a thousand.
     max_iterations, tolerance

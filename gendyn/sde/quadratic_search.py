@@ -1,9 +1,9 @@
 r"""The maximum of a smooth function of a few parameters, all of whose trials can be evaluated at once.
 
 Newton's method: value, slope and curvature come from the stencil
-:math:`p,\ p \pm h e_i,\ p + h(e_i + e_j)`, one batch; the step, with the curvature made negative and cut to a radius, is
-tried at several lengths, one more batch. Parameters stay within bounds; one that is at its bound and would leave it is
-held. Nothing is random, so a search that was stopped goes on to the same end.
+:math:`p,\ p \pm h e_i,\ p + h(e_i + e_j)`, one batch; the step, with the curvature made negative and cut to a radius,
+is tried at several lengths, one more batch. Parameters stay within bounds; one at its bound that would leave it is held.
+Nothing is random, so a search that was stopped goes on to the same end.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class QuadraticSearch:
     >>> while not state.done:
     ...     state = search.advance(state)
     >>> round(state.value, 3)
-    -0.167
+    -0.188
     """
 
     def __init__(

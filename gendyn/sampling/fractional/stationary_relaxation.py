@@ -75,7 +75,7 @@ def relaxation_rates(shortest: float, horizon: float, per_decade: float = 3.0) -
     Examples
     --------
     >>> len(relaxation_rates(0.01, 1.0))
-    18
+    19
     """
     horizon = check_horizon(horizon)
     if not 0 < shortest <= horizon:
@@ -139,7 +139,7 @@ def _above(edge: float, hurst: Array, theta: Array, strength: Array) -> Array:
 
 def _sum_above(edge: float, gammas: Array, weights: Array) -> Array:
     """Return the variance of the sum above an edge, in closed form: products of partial fractions."""
-    # int_edge^inf dw / ((iw + a)(-iw + b)), symmetrised, is (atan(a / edge) + atan(b / edge)) / (a + b) in its real part.
+    # The real part of int_edge^inf dw / ((iw + a)(-iw + b)) is (atan(a / edge) + atan(b / edge)) / (a + b).
     angles = np.arctan(gammas / edge)
     form = (angles[:, None] + angles) / (gammas[:, None] + gammas)
     return np.asarray(((weights @ form) * weights).sum(-1) / math.pi)
