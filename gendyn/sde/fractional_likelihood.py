@@ -55,9 +55,11 @@ class RelaxationState:
         self._gaps = times.diff(dim=1)
         driven = driven_covariance(process.rates, torch.tensor(math.inf, dtype=torch.float64))
         # The constant part is one more state, of variance 1, that never changes.
-        self._start = torch.block_diag(driven, torch.ones(1, 1, dtype=torch.float64))
+        start = torch.block_diag(driven, torch.ones(1, 1, dtype=torch.float64))
         output = torch.cat([process.weights, process.constant.sqrt()[:, None]], 1)
-        self.state = LinearState(self._start, self.step, output[:, None], (noise + process.white)[:, None])
+        # A law for each candidate and each row of times.
+        output = output[:, None].expand(-1, len(times), -1)
+        self.state = LinearState(start, self.step, output, (noise + process.white)[:, None])
 
     def step(self, k: int) -> tuple[Tensor, Tensor]:
         """Return decays and covariances of the k-th step, one for each row of times."""
@@ -65,11 +67,6 @@ class RelaxationState:
         rates = self._rates[:-1]
         added = torch.nn.functional.pad(driven_covariance(rates, gap), (0, 1, 0, 1))
         return torch.exp(-self._rates * gap[:, None]), added
-
-    @property
-    def width(self) -> int:
-        """Number of states."""
-        return len(self._rates)
 
 
 class FractionalLikelihood:

@@ -30,7 +30,7 @@ from gendyn.sampling.linear import LinearProcess
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
 from gendyn.sde.fractional_parameters import FractionalParameters
 from gendyn.sde.fractional_posterior import FractionalPosterior
-from gendyn.sde.quadratic_search import QuadraticSearch, SearchState
+from gendyn.sde.quadratic_search import SearchState
 from gendyn.sde.series import Series, read_series
 from gendyn.training import Checkpoint, Estimator, fingerprint, loop
 
@@ -181,7 +181,8 @@ class FractionalOU(Estimator):
         self.rate_, self.volatility_ = rate / unit, scaled * unit**-self.hurst_
         self.noise_ = scaled * ratio.sqrt()
         self.hurst_error_ = torch.tensor(
-            [channel.hurst_error(state) for channel, state in zip(channels, states, strict=True)], dtype=torch.float64
+            [channel.hurst_error(state.point) for channel, state in zip(channels, states, strict=True)],
+            dtype=torch.float64,
         )
         self.log_likelihood_ = sum(state.value for state in states)
         self.history_ = pd.DataFrame({"step": range(len(history)), "loss": history})
@@ -371,7 +372,7 @@ class FractionalOU(Estimator):
         self, channels: list[FractionalParameters], store: Checkpoint | None, kept: tuple[dict[str, Tensor], Any] | None
     ) -> tuple[list[SearchState], list[float]]:
         """Return where the likelihood of each channel is highest, and the loss by step."""
-        searches = [QuadraticSearch(c.log_likelihood, c.low, c.high, tolerance=self.tolerance) for c in channels]
+        searches = [channel.search(self.tolerance) for channel in channels]
         count = sum(c.likelihood.count for c in channels)
         if kept is None:
             states = [search.begin(c.starts) for search, c in zip(searches, channels, strict=True)]
@@ -379,8 +380,7 @@ class FractionalOU(Estimator):
         else:
             tensors, told = kept
             states = [
-                SearchState(tensors[f"{d}.point"], told["values"][d], tensors[f"{d}.curvature"], told["done"][d])
-                for d in range(len(channels))
+                SearchState(tensors[f"{d}.point"], told["values"][d], told["done"][d]) for d in range(len(channels))
             ]
             history = list(told["history"])
         saved = time.monotonic()
@@ -390,7 +390,6 @@ class FractionalOU(Estimator):
             last = all(s.done for s in states) or len(history) > self.max_iterations
             if store is not None and (last or time.monotonic() - saved >= loop._CHECKPOINT_SECONDS):
                 tensors = {f"{d}.point": s.point for d, s in enumerate(states)}
-                tensors |= {f"{d}.curvature": s.curvature for d, s in enumerate(states)}
                 told = {"values": [s.value for s in states], "done": [s.done for s in states], "history": history}
                 store.write(tensors, {"step": len(history) - 1} | told)
                 saved = time.monotonic()

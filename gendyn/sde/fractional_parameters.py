@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
-from gendyn.sde.quadratic_search import SearchState
+from gendyn.sde.quadratic_search import QuadraticSearch
 
 __all__ = ["FractionalParameters"]
 
@@ -77,17 +77,22 @@ class FractionalParameters:
         profile = self.likelihood.profile(hurst, rate, ratio, squared)
         return hurst, rate, profile.mean, profile.squared_volatility.sqrt(), ratio
 
-    def hurst_error(self, state: SearchState) -> float:
-        """Return the standard error of the logarithm of the odds of H, from the curvature where a search ended.
+    def search(self, tolerance: float) -> QuadraticSearch:
+        """Return the search for the highest likelihood."""
+        return QuadraticSearch(self.log_likelihood, self.low, self.high, tolerance=tolerance)
+
+    def hurst_error(self, point: Tensor) -> float:
+        """Return the standard error of the logarithm of the odds of H, from the curvature at a point.
 
         A parameter at its bound is taken as known, and so is one of which the likelihood tells nothing.
         """
         if self._hurst is not None:
             return 0.0
-        inside = (state.point > self.low) & (state.point < self.high)
+        inside = (point > self.low) & (point < self.high)
         if not bool(inside[0]):
             return math.inf
-        values, vectors = torch.linalg.eigh(-state.curvature[inside][:, inside])
+        _, curvature = self.search(1.0).derivatives(point)
+        values, vectors = torch.linalg.eigh(-curvature[inside][:, inside])
         told = values > 1e-3
         return float((vectors[0, told].square() / values[told]).sum().sqrt()) if bool(told.any()) else math.inf
 

@@ -2,8 +2,8 @@ r"""The maximum of a smooth function of a few parameters, all of whose trials ca
 
 Newton's method: value, slope and curvature come from the stencil
 :math:`p,\ p \pm h e_i,\ p + h(e_i + e_j)`, one batch; the step, with the curvature made negative and cut to a radius,
-is tried at several lengths, one more batch. Parameters stay within bounds; one at its bound that would leave it is held.
-Nothing is random, so a search that was stopped goes on to the same end.
+is tried at several lengths, one more batch. Parameters stay within bounds; one at its bound that would leave it is
+held. Nothing is random, so a search that was stopped goes on to the same end.
 """
 
 from __future__ import annotations
@@ -33,15 +33,12 @@ class SearchState:
         Parameters ``(p,)``.
     value
         Of the function there.
-    curvature
-        Second derivatives ``(p, p)`` at the point before the last step; 0 at first.
     done
         Whether no step goes up any more.
     """
 
     point: Tensor
     value: float
-    curvature: Tensor
     done: bool = False
 
 
@@ -78,8 +75,7 @@ class QuadraticSearch:
         """Return the best of some points ``(P, p)`` to start from."""
         values = self._function(points)
         best = int(torch.where(values.isnan(), -torch.inf, values).argmax())
-        size = points.shape[1]
-        return SearchState(points[best], float(values[best]), points.new_zeros(size, size), size == 0)
+        return SearchState(points[best], float(values[best]))
 
     def advance(self, state: SearchState) -> SearchState:
         """Return the state after one step."""
@@ -98,8 +94,8 @@ class QuadraticSearch:
         best = int(torch.where(found.isnan(), -torch.inf, found).argmax())
         rise = float(found[best]) - state.value
         if not rise > 0:
-            return SearchState(state.point, state.value, curvature, True)
-        return SearchState(tried[best], float(found[best]), curvature, rise < self._tolerance)
+            return SearchState(state.point, state.value, True)
+        return SearchState(tried[best], float(found[best]), rise < self._tolerance)
 
     def derivatives(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """Return slope ``(p,)`` and curvature ``(p, p)`` at a point."""
