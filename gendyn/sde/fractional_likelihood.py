@@ -9,6 +9,9 @@ volatility runs over each series and over a series of ones, and with their innov
 
     \hat\mu = \frac{\sum u e / S}{\sum u^2 / S}, \qquad \hat\sigma^2 = \frac1n \sum \frac{(e - \hat\mu u)^2}{S}, \qquad
     -2 \ln L = n \ln 2\pi\hat\sigma^2 + n + \sum \ln S .
+
+With levels of each series' own the sums behind :math:`\hat\mu` are over a series, and the levels are integrated out: n
+is less by one for each series, and :math:`-2 \ln L` more by :math:`\ln \sum u^2 / S`.
 """
 
 from __future__ import annotations
@@ -30,11 +33,15 @@ _NUMBERS = 1 << 22
 
 
 class Profile(NamedTuple):
-    """Log-likelihood ``(P,)`` of candidates, with the level and the squared volatility that go with it."""
+    """Log-likelihood ``(P,)`` of candidates, with the level and the squared volatility that go with it.
+
+    ``spread`` is the variance of levels between series, 0 where they share one.
+    """
 
     log_likelihood: Tensor
     mean: Tensor
     squared_volatility: Tensor
+    spread: Tensor
 
 
 class RelaxationState:
@@ -80,6 +87,8 @@ class FractionalLikelihood:
         ``(B, L)``, float64, NaN where nothing was observed.
     rates
         Of the approximation, ``(K,)``.
+    own_level
+        Whether each series has a level of its own, of which nothing is known beforehand.
 
     Examples
     --------
@@ -92,8 +101,8 @@ class FractionalLikelihood:
     0.3
     """
 
-    def __init__(self, times: Tensor, values: Tensor, rates: Tensor) -> None:
-        self.rates = rates
+    def __init__(self, times: Tensor, values: Tensor, rates: Tensor, *, own_level: bool = False) -> None:
+        self.rates, self.own_level = rates, own_level
         seen = ~values.isnan()
         shared = bool((times == times[:1]).all()) and bool((seen == seen[:1]).all())
         self.times = times[:1] if shared else times
@@ -132,14 +141,29 @@ class FractionalLikelihood:
         return Profile(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _profile(self, hurst: Tensor, rate: Tensor, ratio: Tensor, squared: Tensor | None) -> Profile:
-        found = self.filter(stationary_relaxation(self.rates, hurst, rate), ratio)
+        process = stationary_relaxation(self.rates, hurst, rate)
+        if self.own_level:
+            # What is constant within a series is its level.
+            process = process._replace(constant=torch.zeros_like(process.constant))
+        found = self.filter(process, ratio)
         weight = torch.where(found.seen, 1 / found.variances, 0.0)[..., None]
         e, u = found.innovations[..., :-1], found.innovations[..., -1:]
-        dims = (0, 2, 3)
-        # Rows of laws are series, or the columns of the one law are: either way the sum is over all of them.
-        mean = (u * e * weight).sum(dims) / (u * u * weight).expand_as(e).sum(dims)
-        squares = ((e - mean[:, None, None] * u).square() * weight).sum(dims)
-        logs = torch.where(found.seen, found.variances.log(), 0.0).sum((0, 2)) * (e.shape[-1])
-        own = squares / self.count if squared is None else squared
-        value = -0.5 * (self.count * (2 * math.pi * own).log() + squares / own + logs)
-        return Profile(value, mean, own)
+        # Rows of laws are series, or the columns of the one law are: sums over times are (P, U, M), of each series.
+        told, known = (u * e * weight).sum(0), (u * u * weight).sum(0).expand(-1, *e.shape[2:])
+        there = known > 0
+        logs = torch.where(found.seen, found.variances.log(), 0.0).sum((0, 2)) * e.shape[-1]
+        spread, count = torch.zeros_like(hurst), self.count
+        if self.own_level:
+            level = told / torch.where(there, known, 1.0)
+            n = there.sum((1, 2))
+            mean = level.sum((1, 2)) / n
+            spread = torch.where(there, level - mean[:, None, None], 0.0).square().sum((1, 2)) / (n - 1).clamp_min(1)
+            logs = logs + torch.where(there, known, 1.0).log().sum((1, 2))
+            count = self.count - int(n[0])
+        else:
+            mean = told.sum((1, 2)) / known.sum((1, 2))
+            level = mean[:, None, None]
+        squares = ((e - level * u).square() * weight).sum((0, 2, 3))
+        own = squares / count if squared is None else squared
+        value = -0.5 * (count * (2 * math.pi * own).log() + squares / own + logs)
+        return Profile(value, mean, own, spread)

@@ -51,6 +51,9 @@ class FractionalOU(Estimator):
     noise
         ``"estimate"``, or the standard deviation :math:`s` of the noise of an observation, in the units of the data; 0
         for looks that are exact. White noise and roughness are hard to tell apart in short series: give it if known.
+    level
+        ``"shared"``: all series return to one level. ``"own"``: each has its own, of which nothing is assumed; for
+        paths that start where they happen to, such as fractional Brownian motion.
     rates_per_decade
         Exponentials for each decade of time; 3 keep the covariance to a part in a thousand.
     max_iterations, tolerance
@@ -61,6 +64,8 @@ class FractionalOU(Estimator):
     hurst_, rate_, mean_, volatility_, noise_ : Tensor
         :math:`H`, :math:`\theta` (per time unit), :math:`\mu`, :math:`\sigma` (state units per time unit to the power
         H) and :math:`s` of each channel, ``(D,)``, float64.
+    level_deviation_ : Tensor
+        Standard deviation of levels between series, ``(D,)``; 0 where they share one.
     hurst_error_ : Tensor
         Standard error of :math:`\ln \frac{H}{1-H}`, from the curvature of the likelihood; 0 where H was given.
     log_likelihood_ : float
@@ -95,6 +100,7 @@ class FractionalOU(Estimator):
     mean_: Tensor
     volatility_: Tensor
     noise_: Tensor
+    level_deviation_: Tensor
     log_likelihood_: float
 
     def __init__(
@@ -102,12 +108,14 @@ class FractionalOU(Estimator):
         hurst: Literal["estimate"] | float = "estimate",
         *,
         noise: Literal["estimate"] | float = "estimate",
+        level: Literal["shared", "own"] = "shared",
         rates_per_decade: float = 3.0,
         max_iterations: int = 60,
         tolerance: float = 1e-5,
     ) -> None:
         self.hurst = hurst
         self.noise = noise
+        self.level = level
         self.rates_per_decade = rates_per_decade
         self.max_iterations = max_iterations
         self.tolerance = tolerance
@@ -164,9 +172,10 @@ class FractionalOU(Estimator):
         store = None if checkpoint is None else Checkpoint(checkpoint, identity)
         kept = store.read() if store is not None and resume and store.exists() else None
         rates = relaxation_rates(shortest / unit, span / unit, self.rates_per_decade)
+        scaled_clock = _since_start(clock) / unit
         channels = [
             FractionalParameters(
-                FractionalLikelihood(_since_start(clock) / unit, values[:, :, d], rates),
+                FractionalLikelihood(scaled_clock, values[:, :, d], rates, own_level=self.level == "own"),
                 self.hurst,
                 self.noise,
                 span / unit,
@@ -177,7 +186,9 @@ class FractionalOU(Estimator):
         found = [channel.found(state.point) for channel, state in zip(channels, states, strict=True)]
         self.seed_, self._unit, self._span, self.names_, self._dtype = root, unit, span, series.names, str(dtype)
         self._rates = rates
-        self.hurst_, rate, self.mean_, scaled, ratio = (torch.cat(column) for column in zip(*found, strict=True))
+        self.hurst_, rate, self.mean_, scaled, ratio, self.level_deviation_ = (
+            torch.cat(column) for column in zip(*found, strict=True)
+        )
         self.rate_, self.volatility_ = rate / unit, scaled * unit**-self.hurst_
         self.noise_ = scaled * ratio.sqrt()
         self.hurst_error_ = torch.tensor(
@@ -361,6 +372,8 @@ class FractionalOU(Estimator):
             raise ValueError(f"hurst must be 'estimate' or lie between 0 and 1; got {self.hurst!r}")
         if self.noise != "estimate" and not (isinstance(self.noise, (int, float)) and 0 <= self.noise < math.inf):
             raise ValueError(f"noise must be 'estimate' or a standard deviation of at least 0; got {self.noise!r}")
+        if self.level not in ("shared", "own"):
+            raise ValueError(f"level must be 'shared' or 'own'; got {self.level!r}")
         if not self.rates_per_decade > 0:
             raise ValueError(f"rates_per_decade must be positive; got {self.rates_per_decade}")
         if self.max_iterations < 1:
@@ -405,7 +418,10 @@ class FractionalOU(Estimator):
         return (self.noise_ / self._scale).square()
 
     def _process(self, d: int) -> StationaryRelaxation:
-        return stationary_relaxation(self._rates, self.hurst_[d : d + 1], self.rate_[d : d + 1] * self._unit)
+        process = stationary_relaxation(self._rates, self.hurst_[d : d + 1], self.rate_[d : d + 1] * self._unit)
+        spread = (self.level_deviation_[d : d + 1] / self._scale[d]).square()
+        # Levels of series differ by what is constant within each, which the process's own slow part is.
+        return process._replace(constant=torch.maximum(process.constant, spread))
 
     def _adopt(self) -> None:
         r"""Write the approximation as a linear process, with the slowest of the sum expressed by the sum.
@@ -453,7 +469,7 @@ class FractionalOU(Estimator):
         return np.asarray(torch.stack(means, -1).numpy()), np.asarray(torch.stack(variances, -1).numpy())
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        names = ("hurst_", "hurst_error_", "rate_", "mean_", "volatility_", "noise_", "_rates")
+        names = ("hurst_", "hurst_error_", "rate_", "mean_", "volatility_", "noise_", "level_deviation_", "_rates")
         told = {"unit": self._unit, "span": self._span, "names": self.names_, "dtype": self._dtype}
         return {name: getattr(self, name) for name in names}, told | {"log_likelihood": self.log_likelihood_}
 

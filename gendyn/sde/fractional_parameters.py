@@ -71,11 +71,11 @@ class FractionalParameters:
         hurst, rate, ratio, squared = self._read(points)
         return self.likelihood.profile(hurst, rate, ratio, squared).log_likelihood
 
-    def found(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return Hurst index, rate, level, volatility and ratio of a point ``(p,)``, ``(1,)`` each."""
+    def found(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return Hurst index, rate, level, volatility, ratio and spread of a point ``(p,)``, ``(1,)`` each."""
         hurst, rate, ratio, squared = self._read(point[None])
         profile = self.likelihood.profile(hurst, rate, ratio, squared)
-        return hurst, rate, profile.mean, profile.squared_volatility.sqrt(), ratio
+        return hurst, rate, profile.mean, profile.squared_volatility.sqrt(), ratio, profile.spread.sqrt()
 
     def search(self, tolerance: float) -> QuadraticSearch:
         """Return the search for the highest likelihood."""

@@ -1,7 +1,7 @@
 r"""The maximum of a smooth function of a few parameters, all of whose trials can be evaluated at once.
 
 Newton's method: value, slope and curvature come from the stencil
-:math:`p,\ p \pm h e_i,\ p + h(e_i + e_j)`, one batch; the step, with the curvature made negative and cut to a radius,
+:math:`p,\ p \pm h e_i,\ p \pm h(e_i + e_j)`, one batch; the step, with the curvature made negative and cut to a radius,
 is tried at several lengths, one more batch. Parameters stay within bounds; one at its bound that would leave it is
 held. Nothing is random, so a search that was stopped goes on to the same end.
 """
@@ -103,13 +103,14 @@ class QuadraticSearch:
         unit = torch.eye(size, dtype=point.dtype) * _WIDTH
         pairs = [(i, j) for i in range(size) for j in range(i)]
         mixed = [unit[i] + unit[j] for i, j in pairs]
-        around = torch.stack([torch.zeros_like(point), *unit, *(-unit), *mixed])
+        around = torch.stack([torch.zeros_like(point), *unit, *(-unit), *mixed, *(-x for x in mixed)])
         values = self._function(point + around)
         middle, up, down = values[0], values[1 : 1 + size], values[1 + size : 1 + 2 * size]
         slope = (up - down) / (2 * _WIDTH)
         curvature = torch.diag((up - 2 * middle + down) / _WIDTH**2)
-        for (i, j), value in zip(pairs, values[1 + 2 * size :], strict=True):
-            # f(i + j) = f + slope_i h + slope_j h + (c_ii + c_jj) h^2 / 2 + c_ij h^2 + ...
-            own = up[i] + up[j] - middle
-            curvature[i, j] = curvature[j, i] = (value - own) / _WIDTH**2
+        ahead, behind = values[1 + 2 * size :].reshape(2, -1)
+        for (i, j), both in zip(pairs, ahead + behind, strict=True):
+            # f(i + j) + f(-i - j) = 2 f + (c_ii + c_jj + 2 c_ij) h^2 + ...
+            own = up[i] + down[i] + up[j] + down[j] - 2 * middle
+            curvature[i, j] = curvature[j, i] = (both - own) / (2 * _WIDTH**2)
         return slope, curvature
