@@ -28,7 +28,7 @@ from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling.fractional import StationaryRelaxation, relaxation_rates, stationary_relaxation
 from gendyn.sampling.linear import LinearProcess
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
-from gendyn.sde.fractional_parameters import FractionalParameters
+from gendyn.sde.fractional_parameters import STILL, FractionalParameters
 from gendyn.sde.fractional_posterior import FractionalPosterior
 from gendyn.sde.quadratic_search import SearchState
 from gendyn.sde.series import Series, read_series
@@ -48,6 +48,9 @@ class FractionalOU(Estimator):
     ----------
     hurst
         ``"estimate"``, or the Hurst index :math:`H`.
+    rate
+        ``"estimate"``, or the rate of relaxation :math:`\theta`, per time unit. 0 is fractional Brownian motion from an
+        unknown level, with ``level="own"``. Slow relaxation and a lower Hurst index are alike in short series.
     noise
         ``"estimate"``, or the standard deviation :math:`s` of the noise of an observation, in the units of the data; 0
         for looks that are exact. White noise and roughness are hard to tell apart in short series: give it if known.
@@ -107,6 +110,7 @@ class FractionalOU(Estimator):
         self,
         hurst: Literal["estimate"] | float = "estimate",
         *,
+        rate: Literal["estimate"] | float = "estimate",
         noise: Literal["estimate"] | float = "estimate",
         level: Literal["shared", "own"] = "shared",
         rates_per_decade: float = 3.0,
@@ -114,6 +118,7 @@ class FractionalOU(Estimator):
         tolerance: float = 1e-5,
     ) -> None:
         self.hurst = hurst
+        self.rate = rate
         self.noise = noise
         self.level = level
         self.rates_per_decade = rates_per_decade
@@ -179,6 +184,7 @@ class FractionalOU(Estimator):
                 self.hurst,
                 self.noise,
                 span / unit,
+                self.rate if isinstance(self.rate, str) else self.rate * unit,
             )
             for d in range(series.dim)
         ]
@@ -189,7 +195,7 @@ class FractionalOU(Estimator):
         self.hurst_, rate, self.mean_, scaled, ratio, self.level_deviation_ = (
             torch.cat(column) for column in zip(*found, strict=True)
         )
-        self.rate_, self.volatility_ = rate / unit, scaled * unit**-self.hurst_
+        self.rate_, self.volatility_ = (0 * rate if self.rate == 0 else rate / unit), scaled * unit**-self.hurst_
         self.noise_ = scaled * ratio.sqrt()
         self.hurst_error_ = torch.tensor(
             [channel.hurst_error(state.point) for channel, state in zip(channels, states, strict=True)],
@@ -370,10 +376,14 @@ class FractionalOU(Estimator):
     def _check_hyper_parameters(self) -> None:
         if self.hurst != "estimate" and not (isinstance(self.hurst, (int, float)) and 0 < self.hurst < 1):
             raise ValueError(f"hurst must be 'estimate' or lie between 0 and 1; got {self.hurst!r}")
+        if self.rate != "estimate" and not (isinstance(self.rate, (int, float)) and 0 <= self.rate < math.inf):
+            raise ValueError(f"rate must be 'estimate' or a rate of at least 0; got {self.rate!r}")
         if self.noise != "estimate" and not (isinstance(self.noise, (int, float)) and 0 <= self.noise < math.inf):
             raise ValueError(f"noise must be 'estimate' or a standard deviation of at least 0; got {self.noise!r}")
         if self.level not in ("shared", "own"):
             raise ValueError(f"level must be 'shared' or 'own'; got {self.level!r}")
+        if self.rate == 0 and self.level != "own":
+            raise ValueError("a process that never relaxes has no level to share; give level='own' with rate=0")
         if not self.rates_per_decade > 0:
             raise ValueError(f"rates_per_decade must be positive; got {self.rates_per_decade}")
         if self.max_iterations < 1:
@@ -418,10 +428,11 @@ class FractionalOU(Estimator):
         return (self.noise_ / self._scale).square()
 
     def _process(self, d: int) -> StationaryRelaxation:
-        process = stationary_relaxation(self._rates, self.hurst_[d : d + 1], self.rate_[d : d + 1] * self._unit)
+        rate = self.rate_[d : d + 1].clamp_min(STILL / self._span) * self._unit
+        process = stationary_relaxation(self._rates, self.hurst_[d : d + 1], rate)
         spread = (self.level_deviation_[d : d + 1] / self._scale[d]).square()
-        # Levels of series differ by what is constant within each, which the process's own slow part is.
-        return process._replace(constant=torch.maximum(process.constant, spread))
+        # Levels of series differ by what is constant within each, and the process's own slow part is a part of that.
+        return process._replace(constant=torch.where(spread > 0, spread, process.constant))
 
     def _adopt(self) -> None:
         r"""Write the approximation as a linear process, with the slowest of the sum expressed by the sum.

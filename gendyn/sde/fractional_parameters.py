@@ -16,9 +16,11 @@ from torch import Tensor
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
 from gendyn.sde.quadratic_search import QuadraticSearch
 
-__all__ = ["FractionalParameters"]
+__all__ = ["STILL", "FractionalParameters"]
 
 _EDGE = 0.01
+STILL = 1e-4
+"""Rate of relaxation over the horizon at which nothing relaxes."""
 _STARTS = ((0.12, 0.35, 0.6, 0.85), (0.1, 1.0, 10.0), (1e-3, 0.1, 3.0))
 """Hurst indices, rates of relaxation in units of 3 over the horizon, and ratios, at which a search may start."""
 
@@ -34,6 +36,8 @@ class FractionalParameters:
         ``"estimate"``, or what they are.
     horizon
         Length of the longest series.
+    rate
+        As ``hurst``; a rate of 0 is one that is slow even to the horizon.
 
     Examples
     --------
@@ -50,12 +54,17 @@ class FractionalParameters:
         hurst: Literal["estimate"] | float,
         noise: Literal["estimate"] | float,
         horizon: float,
+        rate: Literal["estimate"] | float = "estimate",
     ) -> None:
         self.likelihood = likelihood
+        self._rate = None if isinstance(rate, str) else max(float(rate), STILL / horizon)
         self._hurst = None if isinstance(hurst, str) else float(hurst)
         self._noise = None if isinstance(noise, str) else float(noise)
-        bounds = [(math.log(0.01 / horizon), math.log(10.0))]
-        axes = [[math.log(3 * x / horizon) for x in _STARTS[1]]]
+        bounds: list[tuple[float, float]] = []
+        axes: list[list[float]] = []
+        if self._rate is None:
+            bounds.append((math.log(0.01 / horizon), math.log(10.0)))
+            axes.append([math.log(3 * x / horizon) for x in _STARTS[1]])
         if self._hurst is None:
             reach = math.log(1 / _EDGE - 1)
             bounds.insert(0, (-reach, reach))
@@ -63,8 +72,9 @@ class FractionalParameters:
         if self._noise is None or self._noise > 0:
             bounds.append((math.log(1e-8), math.log(1e6)))
             axes.append([math.log(x) for x in _STARTS[2]])
-        self.low, self.high = torch.tensor(bounds, dtype=torch.float64).T
-        self.starts = torch.tensor(list(itertools.product(*axes)), dtype=torch.float64).clamp(self.low, self.high)
+        self.low, self.high = torch.tensor(bounds, dtype=torch.float64).reshape(-1, 2).T
+        starts = torch.tensor(list(itertools.product(*axes)), dtype=torch.float64)
+        self.starts = starts.clamp(self.low, self.high)
 
     def log_likelihood(self, points: Tensor) -> Tensor:
         """Return the log-likelihood of points ``(P, p)``: ``(P,)``."""
@@ -100,7 +110,7 @@ class FractionalParameters:
         columns = list(points.T)
         one = torch.ones(len(points), dtype=torch.float64)
         hurst = torch.sigmoid(columns.pop(0)) if self._hurst is None else self._hurst * one
-        rate = columns.pop(0).exp()
+        rate = columns.pop(0).exp() if self._rate is None else self._rate * one
         ratio = columns.pop(0).exp() if columns else 0 * one
         squared = self._noise**2 / ratio if self._noise else None
         return hurst, rate, ratio, squared

@@ -75,7 +75,7 @@ class QuadraticSearch:
         """Return the best of some points ``(P, p)`` to start from."""
         values = self._function(points)
         best = int(torch.where(values.isnan(), -torch.inf, values).argmax())
-        return SearchState(points[best], float(values[best]))
+        return SearchState(points[best], float(values[best]), points.shape[1] == 0)
 
     def advance(self, state: SearchState) -> SearchState:
         """Return the state after one step."""

@@ -141,7 +141,7 @@ def test_the_maximum_is_that_of_the_exact_likelihood(hurst):
 def test_the_hurst_index_of_noisy_paths_that_never_return(hurst):
     paths = FractionalBrownianMotion(hurst=hurst).paths(np.arange(1, 129) / 128, 64, seed=0, dtype=torch.float64)
     noisy = paths.values + 0.05 * torch.randn(paths.values.shape, generator=torch.Generator().manual_seed(0))
-    model = gd.FractionalOU(level="own").fit(noisy, times=paths.times)
+    model = gd.FractionalOU(rate=0, level="own").fit(noisy, times=paths.times)
     assert abs(model.hurst_.item() - hurst) < 0.03
     assert model.noise_.item() == pytest.approx(0.05, rel=0.25)
     low, high = model.interval(0.99)
@@ -219,6 +219,8 @@ def test_a_search_holds_what_is_at_its_bound():
         ({"noise": -1.0}, "noise must be 'estimate' or a standard deviation of at least 0"),
         ({"rates_per_decade": 0.0}, "rates_per_decade must be positive"),
         ({"level": "none"}, "level must be 'shared' or 'own'"),
+        ({"rate": -1.0}, "rate must be 'estimate' or a rate of at least 0"),
+        ({"rate": 0}, "has no level to share; give level='own' with rate=0"),
         ({"max_iterations": 0}, "max_iterations must be at least 1"),
         ({"tolerance": 0.0}, "tolerance must be positive"),
     ],
