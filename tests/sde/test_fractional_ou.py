@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import toeplitz
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
 import gendyn as gd
 from gendyn.data import Paths
+from gendyn.sampling.fractional import noise_autocovariance
 from gendyn.sampling.linear import ExactLinear
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
 from gendyn.sde.quadratic_search import QuadraticSearch
@@ -138,12 +140,30 @@ def test_the_maximum_is_that_of_the_exact_likelihood(hurst):
 
 
 @pytest.mark.parametrize("hurst", [0.15, 0.5, 0.85])
-def test_the_hurst_index_of_noisy_paths_that_never_return(hurst):
-    paths = FractionalBrownianMotion(hurst=hurst).paths(np.arange(1, 129) / 128, 64, seed=0, dtype=torch.float64)
-    noisy = paths.values + 0.05 * torch.randn(paths.values.shape, generator=torch.Generator().manual_seed(0))
+def test_noisy_paths_that_never_return_have_the_exact_maximum(hurst):
+    step = 1 / 128
+    paths = FractionalBrownianMotion(hurst=hurst).paths(step * np.arange(1, 129), 64, seed=0, dtype=torch.float64)
+    draw = torch.Generator().manual_seed(0)
+    noisy = paths.values + 0.05 * torch.randn(paths.values.shape, generator=draw, dtype=torch.float64)
     model = gd.FractionalOU(rate=0, level="own").fit(noisy, times=paths.times)
-    assert abs(model.hurst_.item() - hurst) < 0.03
-    assert model.noise_.item() == pytest.approx(0.05, rel=0.25)
+    # With levels that nothing is known of, the likelihood is that of the increments.
+    rises = noisy[:, :, 0].diff(dim=1).numpy()
+    n = rises.shape[1]
+
+    def exact(point: np.ndarray) -> float:
+        index, volatility, noise = 1 / (1 + math.exp(-point[0])), math.exp(point[1]), math.exp(point[2])
+        cov = volatility**2 * toeplitz(noise_autocovariance(torch.arange(n), index, step).numpy())
+        cov += noise**2 * toeplitz([2.0, -1.0] + [0.0] * (n - 2))
+        root = np.linalg.cholesky(cov)
+        white = np.linalg.solve(root, rises.T)
+        logs = len(rises) * np.log(np.diag(root)).sum()
+        return 0.5 * float((white**2).sum()) + float(logs) + 0.5 * rises.size * math.log(2 * math.pi)
+
+    start = [math.log(hurst / (1 - hurst)), 0.0, -3.0]
+    best = minimize(exact, start, method="L-BFGS-B", bounds=[(-4, 4), (-3, 3), (-8, 2)])
+    assert model.log_likelihood_ == pytest.approx(-best.fun, abs=0.3)
+    assert model.hurst_.item() == pytest.approx(1 / (1 + math.exp(-best.x[0])), abs=6e-3)
+    assert model.noise_.item() == pytest.approx(math.exp(best.x[2]), rel=0.03)
     low, high = model.interval(0.99)
     assert low < hurst < high
 

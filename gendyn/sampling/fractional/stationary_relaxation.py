@@ -13,7 +13,7 @@ nor on :math:`\theta`, so the transitions of Y are computed once for all paramet
 
 What lies below the slowest frequency is constant for as long as the data last, and what lies above the fastest is
 white: a constant and a white part with the variances that are missing complete the sum. The constant matters for H near
-1, where a tenth of the variance may be slower than a hundred times the horizon.
+1, where a twentieth of the variance may be slower than ten thousand times the horizon.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from gendyn.sampling.fractional.shared_driver import driven_covariance
 
 __all__ = ["StationaryRelaxation", "relaxation_rates", "stationary_relaxation"]
 
-_SLOWEST, _FASTEST = 0.01, 50.0
+_SLOWEST, _SLOW, _FASTEST = 1e-5, 0.1, 50.0
+"""Rates over the horizon and, the last, over the shortest gap. What is slower than the middle one is a level and a
+slope for as long as the data last, and half as many rates do for it."""
+
 _FREQUENCIES = 40
 """Frequencies for each decade, at which the filter is matched."""
 
@@ -75,16 +78,18 @@ def relaxation_rates(shortest: float, horizon: float, per_decade: float = 3.0) -
     Examples
     --------
     >>> len(relaxation_rates(0.01, 1.0))
-    19
+    22
     """
     horizon = check_horizon(horizon)
     if not 0 < shortest <= horizon:
         raise ValueError(f"the shortest gap must lie above 0 and up to the horizon {horizon:g}; got {shortest}")
     if not per_decade > 0:
         raise ValueError(f"per_decade must be positive; got {per_decade}")
-    slow, fast = math.log10(_SLOWEST / horizon), math.log10(_FASTEST / shortest)
-    count = max(2, math.ceil(per_decade * (fast - slow)) + 1)
-    return 10.0 ** torch.linspace(slow, fast, count, dtype=torch.float64)
+    slowest, slow, fast = (math.log10(v) for v in (_SLOWEST / horizon, _SLOW / horizon, _FASTEST / shortest))
+    few = math.ceil(per_decade / 2 * (slow - slowest))
+    many = math.ceil(per_decade * (fast - slow)) + 1
+    edges = torch.linspace(slowest, slow, few + 1, dtype=torch.float64)[:-1]
+    return 10.0 ** torch.cat([edges, torch.linspace(slow, fast, many, dtype=torch.float64)])
 
 
 def stationary_relaxation(rates: Tensor, hurst: Tensor, rate: Tensor) -> StationaryRelaxation:
