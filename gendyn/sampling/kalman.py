@@ -26,6 +26,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -120,7 +121,7 @@ class LinearState:
             Of ``L`` rows.
         """
         c, covariance = self.output, self.start
-        shape = torch.broadcast_shapes(c.shape[:-1], covariance.shape[:-2], self.noise.shape, seen.shape[1:])
+        shape = np.broadcast_shapes(c.shape[:-1], covariance.shape[:-2], self.noise.shape, seen.shape[1:])
         c, covariance = c.expand(*shape, -1), covariance.expand(*shape, -1, -1)
         values = torch.where(seen[..., None], values, 0.0)
         mean = values.new_zeros(*shape, values.shape[-1], c.shape[-1])
@@ -148,8 +149,13 @@ class LinearState:
             share = gain * weight[..., None]
             mean = mean + gap[..., None] * share[..., None, :]
             covariance = covariance - share[..., :, None] * gain[..., None, :]
-        whole = [torch.stack(part) for part in (predicted, innovations, variances, gains)]
-        return FilteredSeries(*whole, seen.expand(len(values), *shape))
+        return FilteredSeries(
+            torch.stack(predicted),
+            torch.stack(innovations),
+            torch.stack(variances),
+            torch.stack(gains),
+            seen.expand(len(values), *shape),
+        )
 
     def smooth(self, found: FilteredSeries) -> tuple[Tensor, Tensor]:
         r"""Return mean ``(L, *G, M)`` and variance ``(L, *G)`` of :math:`c^\top z_k` given all observations."""
@@ -184,7 +190,7 @@ class LinearState:
     def draw(self, rows: int, columns: int, generator: torch.Generator) -> Tensor:
         r"""Return paths of :math:`c^\top z_k` without noise, ``(rows, *G, columns)``, as many columns of each law."""
         c = self.output
-        shape = torch.broadcast_shapes(c.shape[:-1], self.start.shape[:-2], self.noise.shape)
+        shape = np.broadcast_shapes(c.shape[:-1], self.start.shape[:-2], self.noise.shape)
         width = c.shape[-1]
         found, state, matrix, covariance = [], None, None, self.start
         for k in range(rows):

@@ -62,7 +62,8 @@ class RelaxationState:
         self._gaps = times.diff(dim=1)
         driven = driven_covariance(process.rates, torch.tensor(math.inf, dtype=torch.float64))
         # The constant part is one more state, of variance 1, that never changes.
-        start = torch.block_diag(driven, torch.ones(1, 1, dtype=torch.float64))
+        start = torch.nn.functional.pad(driven, (0, 1, 0, 1))
+        start[-1, -1] = 1.0
         output = torch.cat([process.weights, process.constant.sqrt()[:, None]], 1)
         # A law for each candidate and each row of times.
         output = output[:, None].expand(-1, len(times), -1)

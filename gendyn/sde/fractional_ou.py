@@ -11,8 +11,7 @@ Inside, a unit of time is the median gap.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -30,9 +29,10 @@ from gendyn.sampling.linear import LinearProcess
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
 from gendyn.sde.fractional_parameters import STILL, FractionalParameters
 from gendyn.sde.fractional_posterior import FractionalPosterior
-from gendyn.sde.quadratic_search import SearchState
+from gendyn.sde.fractional_process import sum_as_process
+from gendyn.sde.fractional_search import highest_likelihood
 from gendyn.sde.series import Series, read_series
-from gendyn.training import Checkpoint, Estimator, fingerprint, loop
+from gendyn.training import Checkpoint, Estimator, fingerprint
 
 __all__ = ["FractionalOU"]
 
@@ -188,7 +188,9 @@ class FractionalOU(Estimator):
             )
             for d in range(series.dim)
         ]
-        states, history = self._search(channels, store, kept)
+        states, history = highest_likelihood(
+            channels, store, kept, tolerance=self.tolerance, max_iterations=self.max_iterations
+        )
         found = [channel.found(state.point) for channel, state in zip(channels, states, strict=True)]
         self.seed_, self._unit, self._span, self.names_, self._dtype = root, unit, span, series.names, str(dtype)
         self._rates = rates
@@ -374,11 +376,11 @@ class FractionalOU(Estimator):
     # --- inside --------------------------------------------------------------------------------------------
 
     def _check_hyper_parameters(self) -> None:
-        if self.hurst != "estimate" and not (isinstance(self.hurst, (int, float)) and 0 < self.hurst < 1):
+        if not _given(self.hurst, lambda v: 0 < v < 1):
             raise ValueError(f"hurst must be 'estimate' or lie between 0 and 1; got {self.hurst!r}")
-        if self.rate != "estimate" and not (isinstance(self.rate, (int, float)) and 0 <= self.rate < math.inf):
+        if not _given(self.rate, lambda v: 0 <= v < math.inf):
             raise ValueError(f"rate must be 'estimate' or a rate of at least 0; got {self.rate!r}")
-        if self.noise != "estimate" and not (isinstance(self.noise, (int, float)) and 0 <= self.noise < math.inf):
+        if not _given(self.noise, lambda v: 0 <= v < math.inf):
             raise ValueError(f"noise must be 'estimate' or a standard deviation of at least 0; got {self.noise!r}")
         if self.level not in ("shared", "own"):
             raise ValueError(f"level must be 'shared' or 'own'; got {self.level!r}")
@@ -390,33 +392,6 @@ class FractionalOU(Estimator):
             raise ValueError(f"max_iterations must be at least 1; got {self.max_iterations}")
         if not self.tolerance > 0:
             raise ValueError(f"tolerance must be positive; got {self.tolerance}")
-
-    def _search(
-        self, channels: list[FractionalParameters], store: Checkpoint | None, kept: tuple[dict[str, Tensor], Any] | None
-    ) -> tuple[list[SearchState], list[float]]:
-        """Return where the likelihood of each channel is highest, and the loss by step."""
-        searches = [channel.search(self.tolerance) for channel in channels]
-        count = sum(c.likelihood.count for c in channels)
-        if kept is None:
-            states = [search.begin(c.starts) for search, c in zip(searches, channels, strict=True)]
-            history = [-sum(s.value for s in states) / count]
-        else:
-            tensors, told = kept
-            states = [
-                SearchState(tensors[f"{d}.point"], told["values"][d], told["done"][d]) for d in range(len(channels))
-            ]
-            history = list(told["history"])
-        saved = time.monotonic()
-        while not all(s.done for s in states) and len(history) <= self.max_iterations:
-            states = [s if s.done else search.advance(s) for search, s in zip(searches, states, strict=True)]
-            history.append(-sum(s.value for s in states) / count)
-            last = all(s.done for s in states) or len(history) > self.max_iterations
-            if store is not None and (last or time.monotonic() - saved >= loop._CHECKPOINT_SECONDS):
-                tensors = {f"{d}.point": s.point for d, s in enumerate(states)}
-                told = {"values": [s.value for s in states], "done": [s.done for s in states], "history": history}
-                store.write(tensors, {"step": len(history) - 1} | told)
-                saved = time.monotonic()
-        return states, history
 
     @property
     def _scale(self) -> Tensor:
@@ -435,23 +410,10 @@ class FractionalOU(Estimator):
         return process._replace(constant=torch.where(spread > 0, spread, process.constant))
 
     def _adopt(self) -> None:
-        r"""Write the approximation as a linear process, with the slowest of the sum expressed by the sum.
-
-        That is :math:`dX = -\gamma_1 (X - \mu)\,dt + \sum_{k>1} c_k (\gamma_1 - \gamma_k) Y_k\,dt + \sum_k c_k\,dB`.
-        """
-        dim, k = len(self.hurst_), len(self._rates) - 1
-        size = dim * (1 + k)
-        rate, offset = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
-        volatility = torch.zeros(size, dim, dtype=torch.float64)
-        gamma = self._rates / self._unit
-        for d in range(dim):
-            weights = self._process(d).weights[0] * self._scale[d] / self._unit**0.5
-            memory = slice(dim + d * k, dim + (d + 1) * k)
-            rate[d, d], offset[d] = -gamma[0], gamma[0] * self.mean_[d]
-            rate[d, memory] = weights[1:] * (gamma[0] - gamma[1:])
-            rate[memory, memory] = -torch.diag(gamma[1:])
-            volatility[d, d], volatility[memory, d] = weights.sum(), 1.0
-        self.process_ = LinearProcess(rate, offset, volatility)
+        """Write the approximation as a process in the units of the data."""
+        weights = torch.cat([self._process(d).weights for d in range(len(self.hurst_))])
+        scaled = weights * self._scale[:, None] / self._unit**0.5
+        self.process_ = sum_as_process(self._rates / self._unit, scaled, self.mean_)
 
     def _read(self, data: Any, times: Any, mask: Any) -> Series:
         self._check_fitted()
@@ -491,6 +453,11 @@ class FractionalOU(Estimator):
         self.names_ = None if extra["names"] is None else tuple(extra["names"])
         self.log_likelihood_ = float(extra["log_likelihood"])
         self._adopt()
+
+
+def _given(value: str | float, fits: Callable[[float], bool]) -> bool:
+    """Whether a hyper-parameter is to be estimated, or a number that fits."""
+    return value == "estimate" if isinstance(value, str) else fits(float(value))
 
 
 def _since_start(times: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ class StationaryRelaxation(NamedTuple):
         mixed = (self.weights @ forever) * self.weights
         smooth = torch.tensordot(mixed, torch.exp(-self.rates.reshape(-1, *[1] * tau.ndim) * tau), dims=1)
         rest = self.constant.reshape(-1, *[1] * tau.ndim)
-        return smooth + rest + torch.where(tau == 0, self.white.reshape(-1, *[1] * tau.ndim), 0.0)
+        result: Tensor = smooth + rest + torch.where(tau == 0, self.white.reshape(-1, *[1] * tau.ndim), 0.0)
+        return result
 
 
 def relaxation_rates(shortest: float, horizon: float, per_decade: float = 3.0) -> Tensor:
