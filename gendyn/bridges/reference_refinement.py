@@ -18,6 +18,7 @@ from gendyn.bridges.bridge_estimator import BridgeEstimator
 from gendyn.bridges.coupling_em import CouplingObjective
 from gendyn.bridges.iterative_projection import IterativeProjection
 from gendyn.bridges.lifted import LiftedBridge
+from gendyn.bridges.linear_noise_check import warn_of_linear_noise
 from gendyn.bridges.marginals import Lift, Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
@@ -208,14 +209,22 @@ class ReferenceRefinement(BridgeEstimator):
         Warns
         -----
         UserWarning
-            If a coupling of the bridge did not converge.
+            If a coupling of the bridge did not converge, or simulated paths contradict the linear-noise approximation.
         """
         self._check_hyper_parameters()
         self._check_data(data)
         data = data if device is None else data.to(device=device)
         root = as_seed(seed)
-        if self.sigma == "held-out" or not isinstance(self.family, _Single):
-            return self._fit_best(data, root, progress=progress, checkpoint=checkpoint, resume=resume)
+        chooses = self.sigma == "held-out" or not isinstance(self.family, _Single)
+        learn = self._fit_best if chooses else self._fit_one
+        learn(data, root, progress=progress, checkpoint=checkpoint, resume=resume)
+        warn_of_linear_noise(self.bridge_, self.substeps, derive_seed(root, "linear-noise"))
+        return self
+
+    def _fit_one(
+        self, data: Snapshots, root: int, *, progress: bool, checkpoint: str | Path | None = None, resume: bool = True
+    ) -> Self:
+        """Learn one reference."""
         family, lift = self._family(data.dim)
         marginals = Marginals.of(data, self.substeps, lift)
         stages, objective, learns_sigma = self._schedule(root).of(family, marginals)
@@ -266,7 +275,7 @@ class ReferenceRefinement(BridgeEstimator):
 
         def fitting(family: ReferenceFamily) -> Callable[[Snapshots], ReferenceRefinement]:
             plain = self.clone().set_params(family=family, sigma=sigma, intervals=None)
-            return lambda part: plain.clone().fit(part, seed=root, progress=False)
+            return lambda part: plain.clone()._fit_one(part, root, progress=False)
 
         choice, index, share = reference_choice(
             [(family.name, fitting(family)) for family in families],
@@ -277,7 +286,7 @@ class ReferenceRefinement(BridgeEstimator):
             seed=root,
             progress=bool(options["progress"]),
         )
-        best = self.clone().set_params(family=families[index], sigma=sigma).fit(data, seed=root, **options)
+        best = self.clone().set_params(family=families[index], sigma=sigma)._fit_one(data, root, **options)
         for name in ("seed_", "history_", "reference_", "parameters_"):
             setattr(self, name, getattr(best, name))
         self.choice_ = choice

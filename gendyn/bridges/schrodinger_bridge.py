@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from gendyn.bridges.bridge_estimator import BridgeEstimator
 from gendyn.bridges.growth import Growth, GrowthRate
 from gendyn.bridges.lifted import LiftedBridge
+from gendyn.bridges.linear_noise_check import warn_of_linear_noise
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.references.fixed import (
     ReferenceLike,
@@ -207,7 +208,8 @@ class SchrodingerBridge(BridgeEstimator):
         data
             Populations at two or more times; weights are normalised at each.
         seed
-            Which rows ``sigma`` is estimated from; nothing else is random.
+            Which rows ``sigma`` is estimated from, and paths the linear-noise approximation is compared with; nothing
+            of the bridge is random.
         progress
             Show a bar of intervals.
         checkpoint
@@ -227,7 +229,7 @@ class SchrodingerBridge(BridgeEstimator):
         Warns
         -----
         UserWarning
-            If a coupling did not converge.
+            If a coupling did not converge, or simulated paths contradict the linear-noise approximation.
         """
         self._check_hyper_parameters()
         self._check_data(data)
@@ -261,6 +263,7 @@ class SchrodingerBridge(BridgeEstimator):
         self.sigma_ = sigma
         self.cost_ = coupling_costs(bridge, solved, marks)
         self._adopt(bridge, data)
+        warn_of_linear_noise(bridge, self.substeps, derive_seed(root, "linear-noise"))
         return self
 
     def _solve(
