@@ -7,7 +7,7 @@ Predators and prey are simulated anew for every set: 200 independent cells at ea
 the levels, as in the set ``lv200``. Each is refined by default, with intervals at level 0.9. ``coverage`` is the share
 of sets whose interval holds the truth; ``low`` and ``high`` are the 90 % interval of Clopper and Pearson for it, which
 is wide with few sets. ``ratio to the truth`` is the mean estimate over the truth, with the least and largest. The noise
-has a known bias upwards: few sources reach a point, and likelihood widens the noise to reach it.
+of the likelihood would be too large, because few sources reach a point; it is matched afterwards.
 """
 
 from __future__ import annotations

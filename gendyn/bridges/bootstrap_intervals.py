@@ -6,8 +6,9 @@ parameter is kept. As :math:`\hat\theta` lies around the truth, so does :math:`\
 .. math:: \bigl[\, 2 \hat\theta - q_{(1 + l) / 2},\; 2 \hat\theta - q_{(1 - l) / 2} \,\bigr],
 
 with the quantiles :math:`q` of :math:`\theta^*` and the level :math:`l` (the basic bootstrap: Davison and Hinkley 1997,
-section 5.2). What resampling does to the noise, to be estimated larger where fewer sources reach a point, is reflected
-with the rest, so that an interval need not have the estimate in its middle, or in it.
+section 5.2). Noise that is matched is matched anew in every draw. What resampling does to the noise, to be estimated
+larger where fewer sources reach a point, is reflected with the rest, so that an interval need not have the estimate in
+its middle, or in it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from gendyn.bridges.coupling_em import CouplingObjective
 from gendyn.bridges.marginals import Marginals
+from gendyn.bridges.noise_matching import NoiseMatch
 from gendyn.bridges.parameter_intervals import parameter_table
 from gendyn.bridges.pushforward import PushforwardObjective
 from gendyn.bridges.references.family import LearnableReference
@@ -36,11 +38,16 @@ _LEAST = 10
 
 
 def resampled(marginals: Marginals, generator: torch.Generator) -> Marginals:
-    """Return populations of as many rows, drawn with replacement; each keeps its weight, up to the sum."""
-    rows = [torch.randint(n, (n,), generator=generator) for n in marginals.sizes]
-    samples = tuple(x[i.to(x.device)] for x, i in zip(marginals.samples, rows, strict=True))
-    weights = [w[i.to(w.device)] for w, i in zip(marginals.weights, rows, strict=True)]
-    return replace(marginals, samples=samples, weights=tuple(w / w.sum() for w in weights))
+    """Return populations of as many draws with replacement; a row that was drawn twice counts twice, as one row.
+
+    That pairs of a row with itself are no pairs of cells is then known to whoever leaves them out.
+    """
+    samples, weights = [], []
+    for x, w in zip(marginals.samples, marginals.weights, strict=True):
+        rows, counts = torch.unique(torch.randint(len(x), (len(x),), generator=generator), return_counts=True)
+        samples.append(x[rows.to(x.device)])
+        weights.append(w[rows.to(w.device)] * counts.to(w))
+    return replace(marginals, samples=tuple(samples), weights=tuple(w / w.sum() for w in weights))
 
 
 def bootstrap_table(
@@ -51,6 +58,7 @@ def bootstrap_table(
     *,
     draws: int,
     seed: int,
+    match_seed: int | None = None,
 ) -> pd.DataFrame:
     """Return value and interval of every named parameter, as :func:`parameter_table` does.
 
@@ -59,30 +67,44 @@ def bootstrap_table(
     objective
         What the estimate minimises.
     reference, parameters
-        The reference at the estimate, and those of its parameters that were learned; they are as before afterwards.
+        The reference at the estimate, and those of its parameters that were learned; they are as before afterwards, but
+        for noise that is matched.
     level
         Probability that an interval is to cover the truth.
     draws
         How often populations are drawn and fitted.
     seed
         Which rows are drawn.
+    match_seed
+        Which frequencies the noise is matched at, where it is: after every fit, see :class:`NoiseMatch`.
     """
-    table = parameter_table(reference, parameters, None, level)
     kept = [p.detach().clone() for p in parameters]
+
+    def put_back() -> None:
+        with torch.no_grad():
+            for p, value in zip(parameters, kept, strict=True):
+                p.copy_(value)
+
+    matched = match_seed is not None and NoiseMatch(reference, objective.marginals, match_seed).match(reference)
+    noise = reference.log_sigma.detach().clone()
+    table = parameter_table(reference, parameters, None, level)
+    put_back()
     found = []
     for number in range(draws):
         again = copy.copy(objective)
         again.marginals = resampled(objective.marginals, torch_generator(seed, "bootstrap", number))
         try:
             again.improve(reference, parameters)
+            if matched and match_seed is not None:
+                NoiseMatch(reference, again.marginals, match_seed).match(reference)
         except NoTransition:
             continue
         finally:
             values = parameter_table(reference, parameters, None, level)["value"].to_numpy()
-            with torch.no_grad():
-                for p, value in zip(parameters, kept, strict=True):
-                    p.copy_(value)
+            put_back()
         found.append(values)
+    with torch.no_grad():
+        reference.log_sigma.copy_(noise)
     if len(found) < _LEAST:
         return table
     estimates, centre = np.stack(found), table["value"].to_numpy()

@@ -28,7 +28,7 @@ from torch import Tensor
 from gendyn.bridges.marginals import Marginals
 from gendyn.bridges.references.family import LearnableReference
 
-__all__ = ["parameter_covariance", "parameter_table"]
+__all__ = ["covariance_of", "parameter_covariance", "parameter_table", "row_influences"]
 
 _STEP = 1e-4
 """Step of the differences; parameters are logarithms or free of units."""
@@ -47,6 +47,22 @@ def parameter_covariance(objective: _Objective, reference: LearnableReference, p
 
     Parameters
     ----------
+    objective, reference, parameters
+        As for :func:`row_influences`.
+    """
+    return covariance_of(row_influences(objective, reference, parameters))
+
+
+def covariance_of(influences: Sequence[Tensor]) -> Tensor:
+    """Return the covariance ``(p, p)`` of parameters that independent rows move by ``(p, n_k)`` a population."""
+    return torch.stack([part @ part.mT for part in influences]).sum(0)
+
+
+def row_influences(objective: _Objective, reference: LearnableReference, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return what each row does to the estimated parameters, times its weight: ``(p, n_k)`` a population.
+
+    Parameters
+    ----------
     objective
         What the estimate minimises.
     reference
@@ -54,7 +70,6 @@ def parameter_covariance(objective: _Objective, reference: LearnableReference, p
     parameters
         Those of its parameters that were learned.
     """
-    sizes = [p.numel() for p in parameters]
     slopes: list[Tensor] = []
     mixed: list[list[Tensor]] = []
     for parameter in parameters:
@@ -70,18 +85,16 @@ def parameter_covariance(objective: _Objective, reference: LearnableReference, p
             mixed.append([(a - b) / (2 * _STEP) for a, b in zip(ends[0][1], ends[1][1], strict=True)])
     hessian = torch.stack(slopes)
     hessian = (hessian + hessian.T) / 2
-    spread = torch.zeros(sum(sizes), sum(sizes), dtype=torch.float64, device=hessian.device)
+    centred = []
     for k, weights in enumerate(objective.marginals.weights):
         psi = torch.stack([rows[k] for rows in mixed])
-        psi = (psi - (psi @ weights)[:, None]) * weights
-        spread += psi @ psi.T
+        centred.append((psi - (psi @ weights)[:, None]) * weights)
     # A direction that the data leave open has no curvature: its variance is without bound, not a division by zero.
     values, vectors = torch.linalg.eigh(hessian)
     inverse = vectors @ torch.diag(torch.where(values > 1e-10 * values.max(), 1 / values, torch.inf)) @ vectors.T
     if not bool(torch.isfinite(inverse).all()):
-        return torch.full_like(spread, torch.nan)
-    covariance: Tensor = inverse @ spread @ inverse
-    return covariance
+        return [torch.full_like(psi, torch.nan) for psi in centred]
+    return [-inverse @ psi for psi in centred]
 
 
 def parameter_table(

@@ -21,7 +21,8 @@ from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.linear_noise_check import warn_of_linear_noise
 from gendyn.bridges.marginals import Lift, Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
-from gendyn.bridges.parameter_intervals import parameter_covariance, parameter_table
+from gendyn.bridges.noise_matching import NoiseMatch
+from gendyn.bridges.parameter_intervals import covariance_of, parameter_table, row_influences
 from gendyn.bridges.pushforward import PushforwardObjective
 from gendyn.bridges.reference_choice import NOISE_SHARES, reference_choice
 from gendyn.bridges.references import LearnableReference, PartlyObserved, ReferenceFamily, get_family
@@ -66,10 +67,11 @@ class ReferenceRefinement(BridgeEstimator):
         ``"pushforward"``, without intervals.
     method
         ``"pushforward"``: by the likelihood of every population under the one before, the only one that learns the
-        noise. ``"coupling_em"``: by alternating couplings and reference at fixed noise. ``"path_em"``: likewise, the
-        reference by regression on bridges between coupled points, without derivatives through transition laws.
-        ``"auto"``: the first for mechanisms; for linear drifts the second, with the noise from the first where it is
-        not given; for networks the second, then the first.
+        noise; that of mechanisms is then matched, see :mod:`gendyn.bridges.noise_matching`. ``"coupling_em"``: by
+        alternating couplings and reference at fixed noise. ``"path_em"``: likewise, the reference by regression on
+        bridges between coupled points, without derivatives through transition laws. ``"auto"``: the first for
+        mechanisms; for linear drifts the second, with the noise from the first where it is not given; for networks the
+        second, then the first.
     engine
         ``"static"``: couplings and densities. ``"ipml"``: the published simulations and regressions, slow and only to
         compare with; a :class:`~gendyn.bridges.IterativeProjection` says how far they go. The bridge under the learned
@@ -114,8 +116,8 @@ class ReferenceRefinement(BridgeEstimator):
     kl_ : float
         Divergence of the bridge from the reference, in nats.
     history_ : pandas.DataFrame
-        One row an iteration: ``step``, ``stage``, ``loss``, ``objective``, ``sigma``. With ``coupling_em`` and
-        ``path_em`` the objective never rises while sigma stays.
+        One row an iteration: ``step``, ``stage``, ``loss``, ``objective``, ``sigma`` (before any match). With
+        ``coupling_em`` and ``path_em`` the objective never rises while sigma stays.
 
     References
     ----------
@@ -222,9 +224,16 @@ class ReferenceRefinement(BridgeEstimator):
         return self
 
     def _fit_one(
-        self, data: Snapshots, root: int, *, progress: bool, checkpoint: str | Path | None = None, resume: bool = True
+        self,
+        data: Snapshots,
+        root: int,
+        *,
+        progress: bool,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        matched: bool = True,
     ) -> Self:
-        """Learn one reference."""
+        """Learn one reference, and match the noise of a mechanism."""
         family, lift = self._family(data.dim)
         marginals = Marginals.of(data, self.substeps, lift)
         stages, objective, learns_sigma = self._schedule(root).of(family, marginals)
@@ -232,7 +241,8 @@ class ReferenceRefinement(BridgeEstimator):
         stores = self._stores(checkpoint, data, root)
         reference, rows = _likeliest(starts, marginals, stages, stores, resume=resume, progress=progress)
         learned = reference.learned_parameters() if learns_sigma else reference.drift_parameters()
-        self.parameters_ = self._table(objective, reference, learned, root)
+        matched = matched and learns_sigma and lift is None and NoiseMatch.suits(reference)
+        self.parameters_ = self._table(objective, reference, learned, root, matched=matched)
         bridge = self._solve(reference.requires_grad_(False), data, lift)
         self.seed_ = root
         self.history_ = pd.DataFrame(rows)
@@ -275,7 +285,7 @@ class ReferenceRefinement(BridgeEstimator):
 
         def fitting(family: ReferenceFamily) -> Callable[[Snapshots], ReferenceRefinement]:
             plain = self.clone().set_params(family=family, sigma=sigma, intervals=None)
-            return lambda part: plain.clone()._fit_one(part, root, progress=False)
+            return lambda part: plain.clone()._fit_one(part, root, progress=False, matched=not held_out)
 
         choice, index, share = reference_choice(
             [(family.name, fitting(family)) for family in families],
@@ -286,7 +296,11 @@ class ReferenceRefinement(BridgeEstimator):
             seed=root,
             progress=bool(options["progress"]),
         )
-        best = self.clone().set_params(family=families[index], sigma=sigma)._fit_one(data, root, **options)
+        best = (
+            self.clone()
+            .set_params(family=families[index], sigma=sigma)
+            ._fit_one(data, root, matched=not held_out, **options)
+        )
         for name in ("seed_", "history_", "reference_", "parameters_"):
             setattr(self, name, getattr(best, name))
         self.choice_ = choice
@@ -375,20 +389,29 @@ class ReferenceRefinement(BridgeEstimator):
         reference: LearnableReference,
         learned: Sequence[Tensor],
         root: int,
+        *,
+        matched: bool,
     ) -> pd.DataFrame:
-        """Return the parameters, with their intervals where these are wanted and affordable."""
+        """Match the noise where that is wanted; return the parameters, with intervals where these are affordable."""
         named = sum(value.numel() for value in reference.coefficients().values()) - reference.log_sigma.numel()
         moved = sum(parameter.numel() for parameter in reference.drift_parameters())
         held = set(reference.family.fixed) - {"sigma"}
-        covariance = None
         moved += sum(value.numel() for name, value in reference.coefficients().items() if name in held)
         affordable = bool(learned) and objective.marginals.lift is None and named == moved <= _MOST
+        seed = derive_seed(root, "match")
         if self.intervals == "bootstrap" and affordable:
-            seed = derive_seed(root, "intervals")
-            return bootstrap_table(objective, reference, learned, self.level, draws=_DRAWS, seed=seed)
+            seeds: dict[str, Any] = {"seed": derive_seed(root, "intervals"), "match_seed": seed if matched else None}
+            return bootstrap_table(objective, reference, learned, self.level, draws=_DRAWS, **seeds)
+        influences = None
         if self.intervals == "laplace" and affordable:
-            covariance = parameter_covariance(objective, reference, learned)
-        return parameter_table(reference, learned, covariance, self.level)
+            influences = row_influences(objective, reference, learned)
+        if matched:
+            match = NoiseMatch(reference, objective.marginals, seed)
+            if match.match(reference) and influences is not None:
+                influences = match.influences(reference, learned, influences)
+        return parameter_table(
+            reference, learned, None if influences is None else covariance_of(influences), self.level
+        )
 
     def _check_hyper_parameters(self) -> None:
         super()._check_hyper_parameters()

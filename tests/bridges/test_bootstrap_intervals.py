@@ -16,9 +16,13 @@ from gendyn.bridges.pushforward import PushforwardObjective
 def test_rows_are_drawn_with_their_weights():
     data = gd.Snapshots([0.0, 1.0], [torch.arange(3.0)[:, None], torch.ones(4, 1)])
     drawn = resampled(Marginals.of(data), torch.Generator().manual_seed(0))
-    assert drawn.sizes == (3, 4)
-    assert set(drawn.samples[0].flatten().tolist()) <= {0.0, 1.0, 2.0}
-    assert all(float(w.sum()) == pytest.approx(1.0) for w in drawn.weights)
+    found = drawn.samples[0].flatten().tolist()
+    assert set(found) <= {0.0, 1.0, 2.0}
+    assert len(set(found)) == len(found)
+    for n, weights in zip((3, 4), drawn.weights, strict=True):
+        # Rows drawn twice count twice: the weights are numbers of draws, as many as there are rows.
+        torch.testing.assert_close(weights * n, (weights * n).round())
+        assert float(weights.sum()) == pytest.approx(1.0)
 
 
 def test_the_width_is_that_of_a_difference_of_means():
