@@ -110,8 +110,8 @@ def pooled(couplings: list[str], relaxations: list[float], settings: dict[str, A
     return {f"pool of {len(members)}": Ensemble(members)}
 
 
-def main() -> int:
-    """Run the benchmark."""
+def read_options() -> argparse.Namespace:
+    """Return what the command line asks for."""
     options = parser(__doc__)
     options.add_argument("--data", default="eb", choices=["eb", "emt", "dyngen", "sim-gene", "larry-clones"])
     options.add_argument("--dims", type=int, default=None, help="leading features kept (eb: 5 by default)")
@@ -146,7 +146,12 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=1)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--jobs", type=int, default=-1, help="processes (default: one a core)")
-    arguments = options.parse_args()
+    return options.parse_args()
+
+
+def main() -> int:
+    """Run the benchmark."""
+    arguments = read_options()
     begin(arguments)
     try:
         snapshots = load(arguments.data, arguments.dims)
