@@ -9,6 +9,7 @@ from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.reference_refinement import ReferenceRefinement
 from gendyn.bridges.references import DriftReference
 from gendyn.bridges.schrodinger_bridge import SchrodingerBridge
+from gendyn.bridges.soft_marginals import shared_support
 from gendyn.bridges.transition import TransitionLaw, transition_law
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "SchrodingerBridge",
     "TransitionLaw",
     "references",
+    "shared_support",
     "transition_law",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gendyn.bridges.bridge_estimator import BridgeEstimator
+from gendyn.bridges.growing_estimator import GrowingBridgeEstimator
 from gendyn.bridges.growth import Growth, GrowthRate
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.linear_noise_check import warn_of_linear_noise
@@ -28,11 +29,12 @@ from gendyn.bridges.references.fixed import (
 from gendyn.bridges.references.lifted import LiftedReference
 from gendyn.bridges.references.local_brownian import LocalBrownian
 from gendyn.bridges.references.restore import restore_any
+from gendyn.bridges.soft_marginals import check_soft, marginal_table, shared_support, soften
 from gendyn.bridges.solved_couplings import coupling_costs, coupling_history, read_couplings, write_couplings
-from gendyn.coupling import StaticBridge
+from gendyn.coupling import MarginalRelaxation, StaticBridge, check_marginal_relaxation
 from gendyn.coupling.entropic import Relaxation, check_relaxation
 from gendyn.coupling.row_blocks import Watch
-from gendyn.data import Paths, Snapshots
+from gendyn.data import Snapshots
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling import Process
 from gendyn.training import Checkpoint
@@ -40,7 +42,7 @@ from gendyn.training import Checkpoint
 __all__ = ["SchrodingerBridge"]
 
 
-class SchrodingerBridge(BridgeEstimator):
+class SchrodingerBridge(GrowingBridgeEstimator):
     r"""The process through all populations that is likeliest under a reference, without training.
 
     .. math:: P = \arg\min_P \mathrm{KL}(P \Vert Q) \quad\text{with}\quad P_{t_k} = \mu_k .
@@ -74,6 +76,13 @@ class SchrodingerBridge(BridgeEstimator):
         finite first price lets cells multiply otherwise than expected; a finite second one lets later cells be missed.
     growth_iterations
         How many couplings are solved an interval, each expecting the growth that the one before found.
+    marginal_relaxation
+        Price in nats of the bridge's missing the weights of a population, one number or one a time; all intervals are
+        then solved together. For populations of few cells, say under thirty, whose weights are chance: prices of a few
+        nats let them give way to what other times say. Nothing multiplies. By default weights are met.
+    support_width
+        Distance, in units of the data, over which a cell seen at one time stands for those seen near it at others: all
+        populations then share their points, see :func:`gendyn.bridges.shared_support`.
     substeps
         Runge-Kutta steps an interval, of a reference that is not linear.
     tolerance
@@ -98,10 +107,13 @@ class SchrodingerBridge(BridgeEstimator):
         One row a coupling: ``step``, ``loss`` (its divergence), ``iterations``, ``marginal_error``, and where cells
         multiply the ``mass`` that a population of mass 1 becomes. There is one coupling an interval; with hidden
         coordinates one an interval and sweep, in the order of the sweeps.
-
+    marginals_ : pandas.DataFrame
+        Where populations may be missed, ``time``, ``divergence`` of the bridge from each, in nats, and ``cells``, how
+        many equal weights would be as even as its own; else empty.
     cost_ : pandas.DataFrame
         What each coupling cost: ``pairs``, ``iterations``, ``seconds``, ``rows_at_once`` (missing where all pairs were
-        held) and ``gigabytes``, its largest arrays together. A model from a file has none.
+        held) and ``gigabytes``, its largest arrays together; a last row is for the solution of all together, where
+        there is one. A model from a file has none.
 
     References
     ----------
@@ -119,6 +131,7 @@ class SchrodingerBridge(BridgeEstimator):
     """
 
     sigma_: float | Sequence[float] | None
+    marginals_: pd.DataFrame
     cost_: pd.DataFrame
 
     def __init__(
@@ -131,6 +144,8 @@ class SchrodingerBridge(BridgeEstimator):
         growth_rate: GrowthRate | None = None,
         relaxation: Relaxation = math.inf,
         growth_iterations: int = 1,
+        marginal_relaxation: MarginalRelaxation = math.inf,
+        support_width: float | None = None,
         substeps: int = 16,
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
@@ -143,6 +158,8 @@ class SchrodingerBridge(BridgeEstimator):
         self.growth_rate = growth_rate
         self.relaxation = relaxation
         self.growth_iterations = growth_iterations
+        self.marginal_relaxation = marginal_relaxation
+        self.support_width = support_width
         self.substeps = substeps
         self.tolerance = tolerance
         self.max_iterations = max_iterations
@@ -234,6 +251,8 @@ class SchrodingerBridge(BridgeEstimator):
         self._check_hyper_parameters()
         self._check_data(data)
         data = data if device is None else data.to(device=device)
+        if self.support_width is not None:
+            data = shared_support(data, self.support_width)
         root = as_seed(seed)
         sigma = self.sigma
         if sigma is None and isinstance(self.reference, str):
@@ -262,6 +281,9 @@ class SchrodingerBridge(BridgeEstimator):
         self.history_ = coupling_history(solved, masses=growth is not None)
         self.sigma_ = sigma
         self.cost_ = coupling_costs(bridge, solved, marks)
+        self.marginals_ = pd.DataFrame()
+        if self._soft and isinstance(bridge, MultiMarginalBridge):
+            bridge = self._soften(bridge, data)
         self._adopt(bridge, data)
         warn_of_linear_noise(bridge, self.substeps, derive_seed(root, "linear-noise"))
         return self
@@ -276,6 +298,8 @@ class SchrodingerBridge(BridgeEstimator):
         watch: Watch,
     ) -> tuple[MultiMarginalBridge | LiftedBridge, list[StaticBridge]]:
         """Solve all couplings, or those that are not done."""
+        if self._soft:
+            check_soft(reference, data, growth, self.rows_at_once)
         options: dict[str, Any] = {
             "tolerance": self.tolerance,
             "max_iterations": self.max_iterations,
@@ -294,115 +318,30 @@ class SchrodingerBridge(BridgeEstimator):
             reference, data, growth=growth, rows_at_once=self.rows_at_once, watch=watch, **options
         )
 
+    def _soften(self, bridge: MultiMarginalBridge, data: Snapshots) -> MultiMarginalBridge:
+        """Let a bridge miss its populations, and say by how much."""
+        started = time.perf_counter()
+        options: dict[str, Any] = {"tolerance": self.tolerance, "max_iterations": self.max_iterations}
+        soft, chain = soften(bridge, data, self.marginal_relaxation, **options)
+        self.history_ = self.history_.assign(
+            loss=chain.kl.tolist(), iterations=float(chain.iterations), marginal_error=chain.marginal_error
+        )
+        self.marginals_ = marginal_table(data.times, chain)
+        pairs = sum(len(x) * len(y) for x, y in pairwise(bridge.samples))
+        seconds = time.perf_counter() - started
+        self.cost_.loc[len(self.cost_)] = [pairs, chain.iterations, seconds, None, pairs * 16e-9]
+        return soft
+
     @property
-    def grows(self) -> bool:
-        """Whether cells multiply and die."""
-        return self.growth_rate is not None or not all(map(math.isinf, check_relaxation(self.relaxation)))
-
-    def sample_weighted(
-        self,
-        x0: Tensor | Snapshots | None = None,
-        times: Tensor | Sequence[float] | None = None,
-        *,
-        n: int | None = None,
-        seed: Seed = 0,
-    ) -> tuple[Paths, Tensor]:
-        r"""Draw paths with the logarithm of the weight each cell has gained.
-
-        The population at a time is the paths' values there under the weights, which are one at the start. Between two
-        observed times a path gains weight at a constant rate, that of the cell it left; points that are not cells of
-        the data multiply as the nearest do.
-
-        Parameters
-        ----------
-        x0, times, n, seed
-            As for :meth:`sample`; times lie between the observed ones.
-
-        Returns
-        -------
-        paths, log_weights
-            Paths with values ``(n, T, d)`` and logarithms of weights ``(n, T)``.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If cells of the model do not multiply, times are out of range or fall, or points have the wrong shape.
-        """
-        bridge = self._growing_bridge()
-        root = as_seed(seed)
-        points, start, grid = self._start(x0, times)
-        self._check_range([start, *grid.tolist()], extrapolate=False)
-        asked = grid.tolist()
-        if x0 is None:
-            count = bridge.size_before(asked[0]) if n is None else n
-            values, logs = bridge.sample_weighted(asked, count, derive_seed(root, "bridge"))
-        else:
-            points = points if n is None else self._resample(points, n, root)
-            if start > asked[0]:
-                raise ValueError(f"paths of a bridge run forward; got time {asked[0]:g} from a start at {start:g}")
-            run = asked if start == asked[0] else [start, *asked]
-            values, logs = bridge.continue_weighted(points, run, derive_seed(root, "bridge"))
-            values, logs = values[:, -len(asked) :], logs[:, -len(asked) :]
-        kind = self.initial_.dtype
-        return Paths(asked, values.to(kind), names=self.names_, info={"seed": root, "solver": "exact"}), logs.to(kind)
-
-    def growth(self, data: Snapshots) -> list[Tensor]:
-        """Return how fast cells multiply in the interval after the time of each population.
-
-        Parameters
-        ----------
-        data
-            Populations from the first observed time to before the last.
-
-        Returns
-        -------
-        list of Tensor
-            One ``(n_k,)`` a time, per unit of time; of points that are not cells of the data, that of the nearest.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        ValueError
-            If cells of the model do not multiply, cells have other features, or a time is out of range.
-        """
-        bridge = self._growing_bridge()
-        self._check_cells(data)
-        last = float(self.times_[-1])
-        if float(data.times[-1]) >= last:
-            raise ValueError(f"growth is known up to the last observed time, {last:g}, and not from then on")
-        rates = []
-        for t, x in zip(data.times.tolist(), data.samples, strict=True):
-            end = float(self.times_[self.times_ > t][0])
-            _, logs = bridge.continue_weighted(x, [t, end])
-            rates.append((logs[:, -1] / (end - t)).to(x.dtype))
-        return rates
-
-    def _growing_bridge(self) -> MultiMarginalBridge:
-        self._check_fitted()
-        if not isinstance(self.bridge_, MultiMarginalBridge) or self.bridge_.log_gains is None:
-            raise ValueError("cells of this model do not multiply: fit it with growth_rate or a finite relaxation")
-        return self.bridge_
-
-    def _push(self, data: Snapshots, k: int, max_cells: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """Return predicted cells with the weights they have gained."""
-        if not self.grows:
-            return super()._push(data, k, max_cells, seed)
-        asked = [float(data.times[k])]
-        if k == 0:
-            # The population at a time is drawn as often as cells have descendants.
-            return self.sample(n=max_cells, times=asked, seed=seed).values[:, -1], None
-        paths, logs = self.sample_weighted(data.only([float(data.times[k - 1])]), asked, seed=seed)
-        before = logs.new_ones(len(paths)) if data.weights is None else data.weights[k - 1]
-        return paths.values[:, -1], before * torch.softmax(logs[:, -1], 0)
+    def _soft(self) -> bool:
+        return not all(map(math.isinf, check_marginal_relaxation(self.marginal_relaxation)))
 
     def _check_hyper_parameters(self) -> None:
         super()._check_hyper_parameters()
         if self.backward_sweeps < 0:
             raise ValueError(f"backward_sweeps must not be negative; got {self.backward_sweeps}")
         check_relaxation(self.relaxation)
+        check_marginal_relaxation(self.marginal_relaxation)
         if self.rows_at_once is not None and self.rows_at_once < 1:
             raise ValueError(f"rows_at_once must be at least 1, or None; got {self.rows_at_once}")
         if self.growth_iterations < 1:
@@ -424,9 +363,11 @@ class SchrodingerBridge(BridgeEstimator):
         return plain | {"reference": restore_any(plain["reference"])}
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return self._bridge_tensors(), {"names": self.names_, "sigma": self.sigma_}
+        extra = {"names": self.names_, "sigma": self.sigma_, "marginals": self.marginals_.to_dict("list")}
+        return self._bridge_tensors(), extra
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         data = self._stored_data(tensors, extra["names"])
         self._restore_bridge(tensors, data, make_reference(self.reference, data, extra["sigma"], self.volatility))
         self.sigma_ = extra["sigma"]
+        self.marginals_ = pd.DataFrame(extra.get("marginals", {}))

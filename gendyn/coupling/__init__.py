@@ -17,6 +17,7 @@ from gendyn.coupling.pairing import (
 from gendyn.coupling.partial import partial_plan
 from gendyn.coupling.plan import Plan
 from gendyn.coupling.row_blocks import LogDensities, blocked_bridge, truncated_plan
+from gendyn.coupling.soft_chain import MarginalRelaxation, SoftChain, check_marginal_relaxation, soft_chain
 from gendyn.coupling.static_bridge import StaticBridge, bridge_kl, bridge_plan, static_bridge
 from gendyn.coupling.waddington import waddington_plan
 
@@ -28,10 +29,12 @@ __all__ = [
     "ExactCoupling",
     "IndependentCoupling",
     "LogDensities",
+    "MarginalRelaxation",
     "PairedCoupling",
     "PartialCoupling",
     "Plan",
     "PlanChain",
+    "SoftChain",
     "StaticBridge",
     "TransportError",
     "attach_conditions",
@@ -39,11 +42,13 @@ __all__ = [
     "bridge_kl",
     "bridge_plan",
     "chain_minibatch",
+    "check_marginal_relaxation",
     "cost_matrix",
     "exact_plan",
     "get_coupling",
     "partial_plan",
     "sinkhorn_plan",
+    "soft_chain",
     "static_bridge",
     "transport_cost",
     "truncated_plan",
