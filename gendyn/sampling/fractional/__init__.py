@@ -3,6 +3,7 @@
 from gendyn.sampling.fractional.decay_rates import published_rates, rates_between
 from gendyn.sampling.fractional.exact_paths import sample_fractional_brownian_motion, sample_fractional_noise
 from gendyn.sampling.fractional.gaussian_rows import sample_gaussian, sample_stationary
+from gendyn.sampling.fractional.hurst_family import HurstFamily
 from gendyn.sampling.fractional.laws import (
     Kind,
     Normalize,
@@ -27,6 +28,7 @@ from gendyn.sampling.fractional.stationary_relaxation import (
 
 __all__ = [
     "FractionalNoise",
+    "HurstFamily",
     "KernelFit",
     "Kind",
     "MarkovApproximation",

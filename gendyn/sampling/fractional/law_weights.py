@@ -7,6 +7,10 @@ counts, the weights minimise
     S(t, d) = E\,(B_{t+d} - B_t)^2, \quad S_\omega(t, d) = \omega^\top \Sigma(t, d)\, \omega + S_{\text{past}}(t, d)
 
 over 25 lags d from T/1000 to T and the times t = 0, T/4, T/2, by Levenberg-Marquardt from the pathwise ones.
+
+Where H is learned, weights need a slope. With residuals r that nearly vanish, those that stay best move by
+
+.. math:: \frac{d\omega}{dH} = -\Bigl(\frac{\partial r}{\partial \omega}\Bigr)^{\!+} \frac{\partial r}{\partial H} .
 """
 
 from __future__ import annotations
@@ -23,10 +27,12 @@ from gendyn.sampling.fractional.laws import Kind, fractional_covariance
 from gendyn.sampling.fractional.past_modes import PastModes
 from gendyn.sampling.fractional.shared_driver import increment_covariance
 
-__all__ = ["increment_variance", "law_weights"]
+__all__ = ["increment_variance", "law_weights", "law_weights_slope"]
 
 _LAGS = 25
 _SHORTEST = 1e-3
+_DIFFERENCE = 1e-5
+"""Step in H of a central difference of what has a closed form."""
 
 
 def increment_variance(t: Tensor, lag: Tensor, hurst: float, kind: Kind) -> Tensor:
@@ -40,7 +46,13 @@ def increment_variance(t: Tensor, lag: Tensor, hurst: float, kind: Kind) -> Tens
 
 
 def law_weights(
-    start: Tensor, rates: Tensor, horizon: float, hurst: float, kind: Kind, modes: PastModes | None
+    start: Tensor,
+    rates: Tensor,
+    horizon: float,
+    hurst: float,
+    kind: Kind,
+    modes: PastModes | None,
+    shortest: float | None = None,
 ) -> Tensor:
     """Return raw weights ``(K,)`` whose increments have the variance of fractional Brownian motion.
 
@@ -52,14 +64,13 @@ def law_weights(
         Of the approximation.
     modes
         Of the past, where kind I has them; ``None`` for kind II, or for kind I with the stationary start.
+    shortest
+        Shortest lag that matters; by default a thousandth of the horizon.
     """
-    lags = horizon * torch.logspace(math.log10(_SHORTEST), 0.0, _LAGS, dtype=torch.float64)
-    t = horizon * torch.tensor([0.0, 0.25, 0.5], dtype=torch.float64)
-    first, lag = (v.flatten() for v in torch.meshgrid(t, lags, indexing="ij"))
-    stationary = kind == "I" and modes is None
-    forms = increment_covariance(rates, first, lag, stationary).numpy()
+    first, lag = _lags(horizon, shortest)
+    forms = increment_covariance(rates, first, lag, kind == "I" and modes is None).numpy()
     exact = increment_variance(first, lag, hurst, kind).numpy()
-    past = (modes(first + lag) - modes(first)).square().sum(-1).numpy() if modes is not None else 0.0 * exact
+    past = _past(modes, first, lag).numpy()
 
     def residual(omega: Any) -> Any:
         return np.log((forms @ omega @ omega + past) / exact)
@@ -70,3 +81,62 @@ def law_weights(
 
     found = least_squares(residual, start.numpy(), jac=jacobian, method="lm", x_scale="jac")
     return torch.from_numpy(found.x)
+
+
+def law_weights_slope(
+    weights: Tensor,
+    rates: Tensor,
+    horizon: float,
+    hurst: float,
+    kind: Kind,
+    past: bool,
+    shortest: float | None = None,
+) -> Tensor:
+    """Return how raw weights ``(K,)`` of :func:`law_weights` move with H: ``(K,)``.
+
+    Parameters
+    ----------
+    weights
+        Those of this Hurst index.
+    rates, horizon, hurst, kind, shortest
+        As there.
+    past
+        Whether the past of kind I is modes.
+
+    Examples
+    --------
+    >>> from gendyn.sampling.fractional import KernelFit
+    >>> rates = torch.logspace(-1, 3.6, 7, dtype=torch.float64)
+    >>> middle = law_weights(KernelFit(rates, 1.0, "I", 1e-6).weights(0.3), rates, 1.0, 0.3, "I", None)
+    >>> low, high = (law_weights(middle, rates, 1.0, h, "I", None) for h in (0.299, 0.301))
+    >>> difference = (high - low) / 0.002
+    >>> gap = law_weights_slope(middle, rates, 1.0, 0.3, "I", past=False) - difference
+    >>> bool(gap.norm() < 0.02 * difference.norm())
+    True
+    """
+    first, lag = _lags(horizon, shortest)
+    forms = increment_covariance(rates, first, lag, kind == "I" and not past)
+    modes = [PastModes(hurst + d, horizon) if past else None for d in (0.0, -_DIFFERENCE, _DIFFERENCE)]
+    variance = forms @ weights @ weights
+    before, after = (
+        torch.log((variance + _past(m, first, lag)) / increment_variance(first, lag, hurst + d, kind))
+        for m, d in ((modes[1], -_DIFFERENCE), (modes[2], _DIFFERENCE))
+    )
+    total = variance + _past(modes[0], first, lag)
+    slope = 2 * (forms @ weights) / total[:, None]
+    moved = torch.linalg.lstsq(slope, (before - after)[:, None] / (2 * _DIFFERENCE), driver="gelsd").solution
+    return moved[:, 0]
+
+
+def _lags(horizon: float, shortest: float | None) -> tuple[Tensor, Tensor]:
+    """Return times and lags, paired."""
+    least = _SHORTEST if shortest is None else min(shortest / horizon, 0.1)
+    lags = horizon * torch.logspace(math.log10(least), 0.0, _LAGS, dtype=torch.float64)
+    t = horizon * torch.tensor([0.0, 0.25, 0.5], dtype=torch.float64)
+    first, lag = torch.meshgrid(t, lags, indexing="ij")
+    return first.flatten(), lag.flatten()
+
+
+def _past(modes: PastModes | None, first: Tensor, lag: Tensor) -> Tensor:
+    """Return the variance that the past gives to increments."""
+    return torch.zeros_like(lag) if modes is None else (modes(first + lag) - modes(first)).square().sum(-1)
