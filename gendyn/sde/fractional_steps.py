@@ -146,7 +146,8 @@ def differentiable_root(covariance: Tensor) -> Tensor:
     inverse = vectors / scale[..., :, None] * torch.where(kept, 1 / size, 0.0)[..., None, :]
     projection = root @ inverse.mT
     move = (covariance - fixed) @ inverse
-    return root + move - 0.5 * projection @ move
+    result: Tensor = root + move - 0.5 * projection @ move
+    return result
 
 
 def _integral(rate: Tensor, h: Tensor) -> Tensor:
@@ -154,7 +155,8 @@ def _integral(rate: Tensor, h: Tensor) -> Tensor:
     x = rate * h
     small = x.abs() < 1e-6
     safe = torch.where(small, 1.0, x)
-    return h * torch.where(small, 1 - x / 2, -torch.expm1(-safe) / safe)
+    result: Tensor = h * torch.where(small, 1 - x / 2, -torch.expm1(-safe) / safe)
+    return result
 
 
 def _both(theta: Tensor, rates: Tensor, gaps: Tensor) -> Tensor:
@@ -171,7 +173,7 @@ def _mixed(theta: Tensor, rates: Tensor, gaps: Tensor) -> Tensor:
     its derivative between them.
     """
     h = gaps[..., None, None]
-    a, b = torch.broadcast_tensors(theta[:, None], rates)
+    a, b = theta[:, None], rates
     near = (a - b).abs() < 0.1 * (a.abs() + b)
     apart = torch.where(near, 1.0, a - b)
     direct = (_integral(b, h) - _integral(a, h)) / apart

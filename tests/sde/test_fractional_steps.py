@@ -86,7 +86,9 @@ def test_slopes_of_moments_are_those_of_differences() -> None:
     weights = KernelFit(RATES, 6.0, "II").weights(0.3)[None]
 
     def moment(theta: Tensor, scale: Tensor) -> Tensor:
-        steps = fractional_steps(torch.tensor([[0.02], [0.9]], dtype=torch.float64), RATES, weights * scale, theta, one(0.3))
+        steps = fractional_steps(
+            torch.tensor([[0.02], [0.9]], dtype=torch.float64), RATES, weights * scale, theta, one(0.3)
+        )
         first = steps.root[0, 0, 0]
         second = steps.matrix[1, 0, 0] @ first
         total = second @ second.mT + steps.root[1, 0, 0] @ steps.root[1, 0, 0].mT

@@ -93,7 +93,7 @@ class HurstFamily:
         return raw * torch.exp(-0.5 * log_variance_constant(index, self.kind))[:, None]
 
     def past_modes(self, hurst: Tensor, t: Tensor) -> Tensor:
-        r"""Return :math:`\varphi(t)` at times ``(...)``: ``(..., D, r)``, of unit scale; r is 0 where there are none."""
+        r"""Return :math:`\varphi(t)` at times ``(...)``: ``(..., D, r)``, of unit scale; r may be 0."""
         index, times = hurst.to(torch.float64), t.to(torch.float64)
         if not self.modes:
             return times.new_zeros(*times.shape, len(index), 0)

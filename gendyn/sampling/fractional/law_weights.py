@@ -124,8 +124,9 @@ def law_weights_slope(
     )
     total = variance + _past(modes[0], first, lag)
     slope = 2 * (forms @ weights) / total[:, None]
-    moved = torch.linalg.lstsq(slope, (before - after)[:, None] / (2 * _DIFFERENCE), driver="gelsd").solution
-    return moved[:, 0]
+    change = (before - after) / (2 * _DIFFERENCE)
+    moved: Tensor = torch.linalg.lstsq(slope, change[:, None], driver="gelsd").solution[:, 0]
+    return moved
 
 
 def _lags(horizon: float, shortest: float | None) -> tuple[Tensor, Tensor]:
