@@ -193,8 +193,9 @@ class StableSDEInterpolator(StableEstimator):
         self._widths = (2 * gap / self.scaling_.unit, 10 * gap / self.scaling_.unit)
         told = surroundings(scaled, self.scaling_.clock(asked, rest), self._widths)
         target = (outcome - self.scaling_.mean) / self.scaling_.deviation
-        self._ridge, start = SurroundingsRidge.fit(told, target)
         at = self.scaling_.clock(asked, rest)
+        whose = torch.arange(len(series)) % (len(series) // self.copies)
+        self._ridge, start = SurroundingsRidge.fit(told, target, at, near=self._widths[0], series=whose)
         start = start if self.residual else torch.zeros_like(start)
         learned = HiddenInputs.of(self._inputs(scaled, known), at, told, (start, self._width(told)), target)
         watched = None

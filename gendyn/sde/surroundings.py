@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gendyn.data import ControlPath
-from gendyn.sde.ridge import Ridge
+from gendyn.sde.grouped_ridge import GroupedRidge
 from gendyn.sde.series import Series
 
 __all__ = ["SURROUNDINGS", "SurroundingsRidge", "surroundings"]
@@ -31,29 +31,17 @@ SURROUNDINGS = ("line", "mean", "near", "wide", "count", "before", "after")
 _BLOCK = 8_000_000
 """Weights of kernels at once."""
 
-_ENOUGH = 150
-"""Outcomes of a channel from which on it has a regression; below, the line stands."""
-
-_MANY = 1000
-"""Outcomes of a channel from which on its regression sees the other channels."""
-
-_LEAST = 0.05
-"""Deviation of what a regression sees, below which it does not see it."""
-
 _OWN = 14
 """Entries of what a regression sees that are of its own channel."""
+
+_GROUPS = 5
+"""Groups of series, each of which is left out once."""
 
 _SOME = 20
 """Errors of a channel from which on its deviation is theirs."""
 
-_MOST = 10_000
-"""Outcomes of a channel that its regression is fitted to."""
-
 _FAR = 5.0
 """Beyond this many deviations other channels say no more; gross outliers are no scale."""
-
-_NEAR = 0.02
-"""Share of the longest series within which another channel was observed at nearly the same moment."""
 
 _COUNT = SURROUNDINGS.index("count")
 
@@ -126,58 +114,78 @@ def _gaps(clock: Tensor, seen: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
 class SurroundingsRidge:
     """For each channel a regression on its own surroundings, also times log count and gap, and on all channels' lines.
 
+    How much of this it sees is chosen by what it says of series that were left out: the line alone, its own
+    surroundings, the lines of the others too, or those also by how near one looked.
+
     Parameters
     ----------
-    shift, scale, weight
-        ``(D, P)`` each.
+    weight, low, high
+        ``(D, P)`` each: the weights, and between what bounds lay what it sees.
     bias
         ``(D,)``.
     deviation
         ``(D, 2)``: of what it leaves where a channel was observed somewhere in a series, and where it was not.
+    near
+        Time within which another channel was observed at nearly the same moment.
 
     Examples
     --------
     >>> told = torch.rand(80, 3, 2, 7)
-    >>> ridge, left_out = SurroundingsRidge.fit(told, 3 * told[..., 0])
+    >>> ridge, left_out = SurroundingsRidge.fit(told, 3 * told[..., 0], torch.rand(80, 3), near=0.1)
     >>> bool((ridge(told) - 3 * told[..., 0]).abs().max() < 0.01)
     True
     """
 
-    def __init__(self, shift: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, deviation: Tensor) -> None:
-        self.shift, self.scale, self.weight, self.bias, self.deviation = shift, scale, weight, bias, deviation
+    def __init__(
+        self, weight: Tensor, low: Tensor, high: Tensor, bias: Tensor, deviation: Tensor, near: float
+    ) -> None:
+        self.weight, self.low, self.high, self.bias, self.deviation = weight, low, high, bias, deviation
+        self.near = near
 
     @classmethod
-    def fit(cls, told: Tensor, outcome: Tensor) -> tuple[SurroundingsRidge, Tensor]:
-        """Fit to outcomes ``(B, Q, D)``, NaN where not observed; return it, and what it says of left-out ones."""
+    def fit(
+        cls, told: Tensor, outcome: Tensor, at: Tensor, *, near: float, series: Tensor | None = None
+    ) -> tuple[SurroundingsRidge, Tensor]:
+        """Fit to outcomes ``(B, Q, D)``, NaN where not observed; return it, and what it says of left-out ones.
+
+        Parameters
+        ----------
+        told, outcome, at
+            Surroundings ``(B, Q, D, 7)`` of times ``(B, Q)``, and what was there.
+        near
+            See the class.
+        series
+            Which series each row is of ``(B,)``, where there are several of one; by default each is its own.
+        """
         dim = outcome.shape[2]
-        found, parts = {}, []
+        own = range(_OWN)
+        sets = [[0], own, range(_OWN + dim), range(_OWN + 2 * dim)]
+        whose = torch.arange(len(told)) if series is None else series
+        start, parts = told[..., 0].clone(), []
         for d in range(dim):
-            seen = ~outcome[:, :, d].isnan()
-            # Of very many outcomes as many as can matter; leaving out one changes nothing then.
-            b, q = (place[:_MOST] for place in torch.nonzero(seen, as_tuple=True))
-            features = _features(told[b, q], d)
-            if len(b) >= _ENOUGH:
-                # What hardly ever differs among what is learned from may differ much elsewhere.
-                told_of = features.std(0) > _LEAST
-                if len(b) < _MANY:
-                    told_of[_OWN:] = False
-                features = torch.where(told_of, features, 0.0)
-                ridge, left_out = Ridge.fit(features, outcome[b, q, d][:, None])
-                found[d] = (b, q, left_out[:, 0])
-                parts.append((ridge.shift, ridge.scale, ridge.weight[:, 0], ridge.bias[0]))
-            else:
-                zero = told.new_zeros(features.shape[1])
-                line = zero.clone()
-                line[0] = 1.0
-                parts.append((zero, zero + 1, line, zero[0]))
-        shift, scale, weight, bias = (torch.stack(part) for part in zip(*parts, strict=True))
-        fitted = cls(shift, scale, weight, bias, torch.ones_like(shift[:, :2]))
-        start = fitted(told)
-        for d, (b, q, left_out) in found.items():
-            start[b, q, d] = left_out
+            b, q = torch.nonzero(~outcome[:, :, d].isnan(), as_tuple=True)
+            features = _features(told[b, q], d, near)
+            groups = _groups(whose.to(b.device)[b], at.to(b.device)[b, q])
+            y = outcome[b, q, d]
+            if groups is None:
+                # Of what was hardly ever observed the line stands.
+                weight = features.new_zeros(features.shape[1])
+                weight[0] = 1.0
+                parts.append((weight, weight - torch.inf, weight + torch.inf, weight.new_zeros(())))
+                continue
+            low, high = features.amin(0), features.amax(0)
+            # Its own line may go further than it ever did; what others say is believed as far as it was seen.
+            low[:_OWN], high[:_OWN] = -torch.inf, torch.inf
+            found = GroupedRidge.fit(features, y, groups, sets)
+            start[b, q, d] = found.left_out.to(start)
+            parts.append((found.weight.to(low), low, high, found.bias.to(low)))
+        weight, low, high, bias = (torch.stack(part) for part in zip(*parts, strict=True))
+        fitted = cls(weight, low, high, bias, torch.ones_like(weight[:, :2]), near)
+        unasked = outcome.isnan()
+        start = torch.where(unasked, fitted(told), start)
         never = told[..., _COUNT] == 0
         for k, which in enumerate((~never, never)):
-            asked = which & ~outcome.isnan()
+            asked = which & ~unasked
             count = asked.sum((0, 1))
             error = torch.where(asked, outcome - start, 0.0).square().sum((0, 1)) / count.clamp_min(1)
             fitted.deviation[:, k] = torch.where(count >= _SOME, error.sqrt(), 1.0).clamp_min(1e-4)
@@ -185,9 +193,13 @@ class SurroundingsRidge:
 
     def __call__(self, told: Tensor) -> Tensor:
         """Return what is expected ``(B, Q, D)`` in surroundings ``(B, Q, D, 7)``."""
-        weight = self.weight / self.scale
-        bias = self.bias - (self.shift * weight).sum(1)
-        return torch.stack([_features(told, d) @ weight[d] + bias[d] for d in range(len(bias))], dim=-1)
+        return torch.stack(
+            [
+                _features(told, d, self.near).maximum(self.low[d]).minimum(self.high[d]) @ self.weight[d] + self.bias[d]
+                for d in range(len(self.bias))
+            ],
+            dim=-1,
+        )
 
     def deviations(self, told: Tensor) -> Tensor:
         """Return the deviation from that ``(B, Q, D)``."""
@@ -195,19 +207,33 @@ class SurroundingsRidge:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all by name."""
-        return {name: getattr(self, name) for name in ("shift", "scale", "weight", "bias", "deviation")}
+        state = {name: getattr(self, name) for name in ("weight", "low", "high", "bias", "deviation")}
+        return state | {"near": torch.tensor(self.near, dtype=torch.float64)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> SurroundingsRidge:
         """Return the regression that :meth:`state_dict` described."""
-        return cls(*(state[name] for name in ("shift", "scale", "weight", "bias", "deviation")))
+        parts = (state[name] for name in ("weight", "low", "high", "bias", "deviation"))
+        return cls(*parts, near=float(state["near"]))
 
 
-def _features(told: Tensor, d: int) -> Tensor:
+def _groups(series: Tensor, times: Tensor) -> Tensor | None:
+    """Return the group of each outcome, or nothing where there are too few: of whole series, else of stretches."""
+    which, number = series.unique(return_inverse=True)
+    if len(which) >= _GROUPS:
+        return number % _GROUPS
+    if len(times) < 2 * _GROUPS:
+        return None
+    # Copies of one series share their times, and so their group.
+    moments, number = times.unique(return_inverse=True)
+    return number * _GROUPS // len(moments) if len(moments) >= _GROUPS else None
+
+
+def _features(told: Tensor, d: int, near: float) -> Tensor:
     """Return what the regression of a channel sees of surroundings ``(..., D, 7)``: ``(..., 14 + 2 D)``."""
     own = told[..., d, :]
     values, count, gap = own[..., :4], own[..., _COUNT, None], own[..., 5:].amin(-1, keepdim=True)
     lines = told[..., 0].clamp(-_FAR, _FAR)
     # How much another channel says of a moment depends on how near to it one looked.
-    near = lines * torch.exp(-told[..., 5:].amin(-1) / _NEAR)
-    return torch.cat([values, values * count, values * gap, count, gap, lines, near], dim=-1)
+    weighed = lines * torch.exp(-told[..., 5:].amin(-1) / near)
+    return torch.cat([values, values * count, values * gap, count, gap, lines, weighed], dim=-1)

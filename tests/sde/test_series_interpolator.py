@@ -59,7 +59,7 @@ def test_what_hardly_ever_differed_does_not_lead_away():
     told[..., 4:] = torch.rand(2000, 1, 2, 3, generator=generator)
     told[:, :, 1, :4] = 1e-7 * torch.randn(2000, 1, 4, generator=generator)
     outcome = told[..., 0].clone()
-    ridge, _ = SurroundingsRidge.fit(told, outcome)
+    ridge, _ = SurroundingsRidge.fit(told, outcome, torch.rand(2000, 1, generator=generator), near=0.02)
     asked = told.clone()
     asked[:, :, 1, :4] = 1.0
     assert (ridge(asked)[..., 0] - outcome[..., 0]).abs().max() < 0.01
