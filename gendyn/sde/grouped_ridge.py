@@ -90,7 +90,7 @@ class GroupedRidge:
 
 
 def _weights(moments: Tensor, products: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weights ``(J, K)`` and biases ``(K,)`` of all strengths, from moments of which the last is the constant."""
+    """Return weights ``(J, K)`` and biases ``(K,)`` of all strengths; of the moments the last is the constant."""
     total = moments[-1, -1]
     mean, mean_of_y = moments[-1, index] / total, products[-1] / total
     spread = moments[index][:, index] - total * mean[:, None] * mean

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,9 +137,7 @@ class SurroundingsRidge:
     True
     """
 
-    def __init__(
-        self, weight: Tensor, low: Tensor, high: Tensor, bias: Tensor, deviation: Tensor, near: float
-    ) -> None:
+    def __init__(self, weight: Tensor, low: Tensor, high: Tensor, bias: Tensor, deviation: Tensor, near: float) -> None:
         self.weight, self.low, self.high, self.bias, self.deviation = weight, low, high, bias, deviation
         self.near = near
 
@@ -213,20 +212,27 @@ class SurroundingsRidge:
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> SurroundingsRidge:
         """Return the regression that :meth:`state_dict` described."""
-        parts = (state[name] for name in ("weight", "low", "high", "bias", "deviation"))
-        return cls(*parts, near=float(state["near"]))
+        return cls(
+            state["weight"], state["low"], state["high"], state["bias"], state["deviation"], near=float(state["near"])
+        )
 
 
 def _groups(series: Tensor, times: Tensor) -> Tensor | None:
     """Return the group of each outcome, or nothing where there are too few: of whole series, else of stretches."""
-    which, number = series.unique(return_inverse=True)
-    if len(which) >= _GROUPS:
+    which, number = _numbered(series)
+    if which >= _GROUPS:
         return number % _GROUPS
     if len(times) < 2 * _GROUPS:
         return None
     # Copies of one series share their times, and so their group.
-    moments, number = times.unique(return_inverse=True)
-    return number * _GROUPS // len(moments) if len(moments) >= _GROUPS else None
+    moments, number = _numbered(times)
+    return number * _GROUPS // moments if moments >= _GROUPS else None
+
+
+def _numbered(x: Tensor) -> tuple[int, Tensor]:
+    """Return how many different entries there are, and the number of each among them."""
+    values, number = np.unique(x.cpu().numpy(), return_inverse=True)
+    return len(values), torch.from_numpy(number).to(x.device)
 
 
 def _features(told: Tensor, d: int, near: float) -> Tensor:
