@@ -31,7 +31,8 @@ from gendyn.mjp.maximum_likelihood import (
 from gendyn.mjp.network_belief import NetworkBelief
 from gendyn.mjp.observations import StateObservations
 from gendyn.mjp.polish import polish
-from gendyn.mjp.rate_interval import gamma_interval, log_rate_errors, mixture_interval
+from gendyn.mjp.rate_estimate import RateEstimate
+from gendyn.mjp.rate_interval import log_rate_errors
 from gendyn.mjp.tables import observe
 from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import sample
@@ -41,12 +42,6 @@ from gendyn.training import Checkpoint, Estimator, fingerprint
 __all__ = ["MarkovJumpModel"]
 
 Method = Literal["auto", "zero-shot", "em"]
-
-_FIRM = 40.0
-"""Expected jumps of a link at which likelihood and network have equal weight."""
-
-_FEW = 2.0
-"""Changes seen for every link below which the likelihood is not listened to at all."""
 
 Data = Paths | JumpPaths | pd.DataFrame | Sequence[tuple[Any, Any]]
 
@@ -59,7 +54,7 @@ class MarkovJumpModel(Estimator):
     A network that ships with the package reads the rates off counts of transitions in milliseconds. Where jumps are
     many the exact likelihood is better than any network, where they are few worse: by default the model takes both, a
     rate from :math:`n` expected jumps by :math:`n / (n + 40)` from the likelihood, none of it where fewer than two
-    changes were seen for every possible jump.
+    changes were seen for every possible jump; see :mod:`gendyn.mjp.rate_estimate`.
 
     Parameters
     ----------
@@ -69,8 +64,8 @@ class MarkovJumpModel(Estimator):
         How labels go wrong: ``"estimate"`` (one probability, found), a known probability, or ``"confusion"`` (a matrix,
         found). 0 takes every label at its word.
     allowed
-        Which jumps there may be, ``(S, S)`` booleans; by default all. The likelihood gives links that the network
-        thinks absent no rate.
+        Which jumps there may be, ``(S, S)`` booleans; by default all, and the likelihood gives links that the network
+        thinks absent a rate only where that pays.
     n_states
         Number of states; by default as many as are named or seen.
     emission
@@ -260,15 +255,7 @@ class MarkovJumpModel(Estimator):
         self._check_fitted()
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {level}")
-        weight = self._weight()
-        bounds = [torch.zeros_like(self.rate_matrix_) for _ in range(2)]
-        if self._belief is not None:
-            mixed = mixture_interval(self._belief.mean, self._belief.shape, self._belief.link, level)
-            bounds = [(1 - weight) * bound for bound in mixed]
-        if self.method != "zero-shot":
-            likely = gamma_interval(self._likely, self._errors, self.jumps_, self.exposure_, level)
-            firm = weight > 0
-            bounds = [b + torch.where(firm, weight * v, 0.0) for b, v in zip(bounds, likely, strict=True)]
+        bounds = self._estimate.interval(None if self.method == "zero-shot" else self._errors, level)
         low, high = (b.clone().fill_diagonal_(torch.nan) for b in bounds)
         unknown = ~self.identifiable_[:, None].expand_as(high)
         if self._belief is None:
@@ -410,10 +397,7 @@ class MarkovJumpModel(Estimator):
             prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
             self._likely = torch.where(self.identifiable_[:, None], self._likely, prior)
         self._changes = int(((seen.labels[:, 1:] != seen.labels[:, :-1]) & seen.inside).sum())
-        weight = self._weight()
-        off = self._likely * weight
-        if self._belief is not None:
-            off = off + (1 - weight) * self._belief.estimate
+        off = self._estimate.rates()
         self.rate_matrix_ = off - torch.diag(off.sum(1))
         self.process_ = RateMatrix(self.rate_matrix_, seen.states)
         self._span = (float(seen.times.min()), float(seen.times.max()))
@@ -422,17 +406,10 @@ class MarkovJumpModel(Estimator):
         )
         self._warn(seen)
 
-    def _weight(self) -> Tensor:
-        """Return how much of each rate is the likelihood's, ``(S, S)``."""
-        if self.method == "zero-shot":
-            return torch.zeros_like(self.jumps_)
-        if self._belief is None:
-            return torch.ones_like(self.jumps_)
-        if self._changes < _FEW * float(self._belief.link.sum()):
-            return torch.zeros_like(self.jumps_)
-        # Jumps that either of the two expects: a link without any is known to be slow where much time was spent.
-        expected = self.exposure_[:, None] * torch.maximum(self._likely, self._belief.estimate)
-        return expected / (expected + _FIRM)
+    @property
+    def _estimate(self) -> RateEstimate:
+        likely = None if self.method == "zero-shot" else self._likely
+        return RateEstimate(likely, self.jumps_, self.exposure_, self._changes, self._belief)
 
     @property
     def log_likelihood_(self) -> float:
