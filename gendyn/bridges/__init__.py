@@ -1,6 +1,7 @@
 """Multi-marginal Schroedinger bridges: a reference and populations in, the likeliest process out."""
 
 from gendyn.bridges import references
+from gendyn.bridges.batched_bridge import BatchedBridge
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.distilled_bridge import DistilledBridge
 from gendyn.bridges.iterative_projection import IterativeProjection
@@ -13,6 +14,7 @@ from gendyn.bridges.soft_marginals import shared_support
 from gendyn.bridges.transition import TransitionLaw, transition_law
 
 __all__ = [
+    "BatchedBridge",
     "BridgeProcess",
     "DistilledBridge",
     "DriftReference",

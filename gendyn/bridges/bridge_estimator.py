@@ -10,11 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gendyn.bridges.batched_bridge import BatchedBridge
 from gendyn.bridges.bridge_process import BridgeProcess
 from gendyn.bridges.distilled_bridge import DistilledBridge, PullObjective
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.references.lifted import LiftedReference
+from gendyn.coupling import Batches
 from gendyn.data import Paths, Scaling, Snapshots
 from gendyn.population_estimator import PopulationEstimator
 from gendyn.randomness import Seed, as_seed, derive_seed
@@ -355,6 +357,11 @@ class BridgeEstimator(PopulationEstimator):
             self._adopt(lifted.adopt(tensors), data)
             return
         potentials = [(tensors[f"f.{k}"], tensors[f"g.{k}"]) for k in range(len(data) - 1)]
+        if "batch.0.rows" in tensors:
+            batches = [Batches(tensors[f"batch.{k}.rows"], tensors[f"batch.{k}.columns"]) for k in range(len(data) - 1)]
+            options: dict[str, Any] = {"weights": weights, "substeps": self.substeps, "kl": tensors["kl"]}
+            self._adopt(BatchedBridge(reference, data, potentials, batches, **options), data)
+            return
         gains = [tensors[f"gain.{k}"] for k in range(len(data) - 1)] if "gain.0" in tensors else None
         bridge = MultiMarginalBridge(
             reference,

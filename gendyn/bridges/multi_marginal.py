@@ -379,7 +379,7 @@ class MultiMarginalBridge(GluedPaths):
         self, states: Tensor, rows: Tensor | None, k: int, now: float, elapsed: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         uniform = torch.rand(len(states), generator=generator, dtype=torch.float64).to(states.device)
-        columns = None if rows is None or self.in_blocks else self.plans[k].given_rows(rows, generator)
+        columns = self._partners(rows, k, generator)
         normals = torch.randn(len(elapsed), *states.shape, generator=generator, dtype=torch.float64).to(states.device)
         drawn, found = [], []
         entries = len(elapsed) * self.dim**2
@@ -389,6 +389,10 @@ class MultiMarginalBridge(GluedPaths):
             found.append(chosen)
             drawn.append(law.sample_bridge(which, self.samples[k + 1][chosen], normals[:, block]))
         return torch.cat(drawn, dim=1), torch.cat(found)
+
+    def _partners(self, rows: Tensor | None, k: int, generator: torch.Generator) -> Tensor | None:
+        """Draw the columns that rows go to, where couplings are held; elsewhere they are chosen by their laws."""
+        return None if rows is None or self.in_blocks else self.plans[k].given_rows(rows, generator)
 
     def _law(
         self, states: Tensor, rows: Tensor | None, k: int, now: float, elapsed: Tensor

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from gendyn.bridges.batched_bridge import BatchedBridge
 from gendyn.bridges.growing_estimator import GrowingBridgeEstimator
 from gendyn.bridges.growth import Growth, GrowthRate
 from gendyn.bridges.lifted import LiftedBridge
@@ -92,6 +93,10 @@ class SchrodingerBridge(GrowingBridgeEstimator):
     rows_at_once
         Rows of a coupling that are held at once, with all columns. ``None``: all of them up to 25 million pairs, and
         blocks beyond, so that memory does not grow with the pairs.
+    batch_size
+        Rows of random batches that are coupled each by itself, in place of all with all: for hundreds of thousands of
+        rows, whose pairs cannot even be looked at once. Couplings are a little blurred; see
+        :func:`gendyn.coupling.minibatch_bridge`.
 
     Attributes
     ----------
@@ -150,6 +155,7 @@ class SchrodingerBridge(GrowingBridgeEstimator):
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
         rows_at_once: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         self.reference = reference
         self.sigma = sigma
@@ -164,6 +170,7 @@ class SchrodingerBridge(GrowingBridgeEstimator):
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.rows_at_once = rows_at_once
+        self.batch_size = batch_size
 
     @classmethod
     def waddington(
@@ -225,8 +232,8 @@ class SchrodingerBridge(GrowingBridgeEstimator):
         data
             Populations at two or more times; weights are normalised at each.
         seed
-            Which rows ``sigma`` is estimated from, and paths the linear-noise approximation is compared with; nothing
-            of the bridge is random.
+            Which rows ``sigma`` is estimated from, who is in which batch, and which paths the linear-noise
+            approximation is compared with; nothing else of the bridge is random.
         progress
             Show a bar of intervals.
         checkpoint
@@ -266,9 +273,10 @@ class SchrodingerBridge(GrowingBridgeEstimator):
         marks = [time.perf_counter()]
         couplings = (len(data) - 1) * (2 * max(1, self.backward_sweeps) - (self.backward_sweeps == 0) if lifted else 1)
         with tqdm(total=couplings, initial=len(done), desc="couple", unit="coupling", disable=not progress) as bar:
+            what = "pass" if self.batch_size is None else "batch"
 
             def watch(passes: int, error: float) -> None:
-                bar.set_postfix_str(f"pass {passes}, {error:.1e} of the mass amiss")
+                bar.set_postfix_str(f"{what} {passes}, {error:.1e} of the mass amiss")
 
             def after(solved: list[StaticBridge]) -> None:
                 marks.append(time.perf_counter())
@@ -276,7 +284,7 @@ class SchrodingerBridge(GrowingBridgeEstimator):
                 if store is not None:
                     write_couplings(store, solved)
 
-            bridge, solved = self._solve(reference, data, growth, done, after, watch)
+            bridge, solved = self._solve(reference, data, growth, done, after, watch, root)
         self.seed_ = root
         self.history_ = coupling_history(solved, masses=growth is not None)
         self.sigma_ = sigma
@@ -296,6 +304,7 @@ class SchrodingerBridge(GrowingBridgeEstimator):
         done: Sequence[StaticBridge],
         after: Callable[[list[StaticBridge]], None],
         watch: Watch,
+        root: int,
     ) -> tuple[MultiMarginalBridge | LiftedBridge, list[StaticBridge]]:
         """Solve all couplings, or those that are not done."""
         if self._soft:
@@ -307,6 +316,14 @@ class SchrodingerBridge(GrowingBridgeEstimator):
             "done": done,
             "after": after,
         }
+        if self.batch_size is not None:
+            if self._soft or growth is not None or isinstance(reference, LiftedReference):
+                raise ValueError(
+                    "batches are coupled where weights are met and all coordinates observed; leave out batch_size, or "
+                    "marginal_relaxation, growth_rate, relaxation and the hidden coordinates"
+                )
+            seed = derive_seed(root, "batches")
+            return BatchedBridge.solve_batches(reference, data, self.batch_size, seed=seed, watch=watch, **options)
         if isinstance(reference, LiftedReference):
             if growth is not None:
                 raise ValueError(
@@ -344,6 +361,11 @@ class SchrodingerBridge(GrowingBridgeEstimator):
         check_marginal_relaxation(self.marginal_relaxation)
         if self.rows_at_once is not None and self.rows_at_once < 1:
             raise ValueError(f"rows_at_once must be at least 1, or None; got {self.rows_at_once}")
+        if self.batch_size is not None and (self.batch_size < 1 or self.rows_at_once is not None):
+            raise ValueError(
+                f"batch_size must be at least 1, or None, and is given in place of rows_at_once; got {self.batch_size} "
+                f"and {self.rows_at_once}"
+            )
         if self.growth_iterations < 1:
             raise ValueError(f"growth_iterations must be at least 1; got {self.growth_iterations}")
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pandas as pd
 from torch import Tensor
 
+from gendyn.bridges.batched_bridge import BatchedBridge
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.coupling import StaticBridge
@@ -59,8 +60,9 @@ def coupling_costs(
         k = len(bridge.times) - 2 - place if sweep % 2 else place
         n0, n1 = len(bridge.samples[k]), len(bridge.samples[k + 1])
         block = bridge.block_rows(k) if isinstance(bridge, MultiMarginalBridge) else None
-        held = (block or n0) * n1 * 8e-9 * (2 if block else 4)
-        rows.append((n0 * n1, result.iterations, block, held))
+        count = bridge.batches[k].count if isinstance(bridge, BatchedBridge) else 1
+        held = (block or n0) * (n1 // count) * 8e-9 * (2 if block and count == 1 else 4)
+        rows.append((n0 * n1 // count, result.iterations, block, held))
     table = pd.DataFrame(rows, columns=["pairs", "iterations", "rows_at_once", "gigabytes"])
     table.insert(2, "seconds", [b - a for a, b in pairwise(marks)])
     return table

@@ -5,6 +5,7 @@ from gendyn.coupling.conditioned import ConditionedCost, attach_conditions
 from gendyn.coupling.cost import cost_matrix
 from gendyn.coupling.entropic import EntropicPlan, sinkhorn_plan
 from gendyn.coupling.exact import TransportError, exact_plan, transport_cost
+from gendyn.coupling.minibatch_bridge import Batches, minibatch_bridge
 from gendyn.coupling.named import get_coupling
 from gendyn.coupling.pairing import (
     Coupling,
@@ -22,6 +23,7 @@ from gendyn.coupling.static_bridge import StaticBridge, bridge_kl, bridge_plan, 
 from gendyn.coupling.waddington import waddington_plan
 
 __all__ = [
+    "Batches",
     "ConditionedCost",
     "Coupling",
     "EntropicCoupling",
@@ -46,6 +48,7 @@ __all__ = [
     "cost_matrix",
     "exact_plan",
     "get_coupling",
+    "minibatch_bridge",
     "partial_plan",
     "sinkhorn_plan",
     "soft_chain",
