@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from gendyn.mjp.observations import StateObservations
 
-__all__ = ["check_law", "check_mask", "check_options", "check_possible"]
+__all__ = ["check_law", "check_mask", "check_options", "check_possible", "options_of", "plain_options"]
 
 METHODS = ("auto", "zero-shot", "em")
 """How rates may be found."""
@@ -80,3 +81,23 @@ def check_options(model: Any) -> None:
             "prior_jumps and prior_time must be finite and not negative; "
             f"got {model.prior_jumps} and {model.prior_time}"
         )
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters as lists, numbers and texts, for a file."""
+    plain = dict(options)
+    for name in ("allowed", "confused", "initial"):
+        if plain[name] is not None and not isinstance(plain[name], str):
+            plain[name] = torch.as_tensor(plain[name]).tolist()
+    plain["entry"] = tuple(plain["entry"])
+    if plain["censored"] is not None:
+        plain["censored"] = [[label, list(states)] for label, states in plain["censored"].items()]
+    return plain
+
+
+def options_of(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters from what :func:`plain_options` made of them."""
+    options = dict(plain)
+    if options["censored"] is not None:
+        options["censored"] = {label: tuple(states) for label, states in options["censored"]}
+    return options

@@ -12,10 +12,14 @@ from __future__ import annotations
 import warnings
 
 import torch
+from torch import Tensor
 
 from gendyn.mjp.observations import SNAPSHOT, StateObservations
 
-__all__ = ["NotEmbeddable", "warn_if_not_embeddable"]
+__all__ = ["NotEmbeddable", "warn_if_far_apart", "warn_if_not_embeddable"]
+
+_FAR = 5.0
+"""Holding times of the fastest state between looks, from which on looks tell occupation alone."""
 
 
 class NotEmbeddable(UserWarning):
@@ -65,3 +69,16 @@ def warn_if_not_embeddable(seen: StateObservations, *, stacklevel: int = 2) -> b
         stacklevel=stacklevel + 1,
     )
     return True
+
+
+def warn_if_far_apart(seen: StateObservations, rates: Tensor, *, stacklevel: int = 2) -> None:
+    """Warn if the shortest interval is longer than a process with these rates ``(S, S)`` remembers."""
+    holdings = float(seen.lags[0]) * float(-rates.diagonal().min())
+    if holdings > _FAR:
+        warnings.warn(
+            "the looks are further apart than the process remembers (the shortest interval is "
+            f"{holdings:.2g} mean holding times of the fastest state): they tell how often states are occupied, not "
+            "how fast they change, or no jump process fits them; look more often",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )

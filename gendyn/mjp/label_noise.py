@@ -71,6 +71,18 @@ class LabelNoise:
         matrix.fill_diagonal_(0.0)
         return cls(_emission(meaning, matrix + torch.diag(1 - matrix.sum(1))), "confusion")
 
+    @classmethod
+    def told(cls, meaning: Tensor, noise: str | float, confused: Tensor | None = None) -> LabelNoise:
+        """Return what ``"estimate"``, ``"confusion"`` or a known probability mean; ``confused`` as of that."""
+        if not isinstance(noise, str):
+            return cls.fixed(meaning, float(noise))
+        return cls.confusion(meaning, confused) if noise == "confusion" else cls.uniform(meaning)
+
+    @property
+    def wrong(self) -> float:
+        """Probability that a label is wrong, the mean over states."""
+        return float(1 - self.emission[:, : len(self.emission)].diagonal().mean())
+
     @property
     def certain(self) -> bool:
         """Whether every label is the state, for certain."""

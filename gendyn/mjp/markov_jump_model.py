@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -14,15 +12,13 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths
-from gendyn.mjp.door import check_law, check_mask, check_options, check_possible
-from gendyn.mjp.embedding import warn_if_not_embeddable
+from gendyn.mjp.door import check_law, check_mask, check_options, check_possible, options_of, plain_options
+from gendyn.mjp.embedding import warn_if_far_apart, warn_if_not_embeddable
 from gendyn.mjp.emission import Emission
 from gendyn.mjp.gaussian_emission import GaussianEmission, observe_levels
 from gendyn.mjp.jump_letter import jump_letter
 from gendyn.mjp.label_noise import LabelNoise
-from gendyn.mjp.likelihood import ExpectedEvents
 from gendyn.mjp.maximum_likelihood import (
-    JumpParameters,
     LikelihoodFit,
     anchor_rates,
     likelihood_of,
@@ -33,6 +29,7 @@ from gendyn.mjp.observations import StateObservations
 from gendyn.mjp.polish import polish
 from gendyn.mjp.rate_estimate import RateEstimate
 from gendyn.mjp.rate_interval import log_rate_errors
+from gendyn.mjp.starting_point import StartingPoint
 from gendyn.mjp.tables import observe
 from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling import sample
@@ -129,7 +126,6 @@ class MarkovJumpModel(Estimator):
     initial_law_: Tensor
     emission_: Tensor
     noise_: float
-    link_probability_: Tensor | None
     jumps_: Tensor
     exposure_: Tensor
     identifiable_: Tensor
@@ -206,26 +202,26 @@ class MarkovJumpModel(Estimator):
             If labels, times or a hyper-parameter are unfit, or transitions were seen that ``allowed`` forbids.
         """
         check_options(self)
-        root = as_seed(seed)
-        seen, emission = self._read(data, root, kinds)
+        self.seed_ = root = as_seed(seed)
+        seen, emission = self._read(data, kinds, self.n_states)
         allowed = check_mask(self.allowed, seen.n_states, "allowed")
         if emission.certain:
             check_possible(seen, allowed)
-        identity = fingerprint(seen.times, seen.labels, seen.kinds, model="MarkovJumpModel", seed=root, **self._texts())
+        texts = {name: repr(value) for name, value in self._plain_params().items()}
+        identity = fingerprint(seen.times, seen.labels, seen.kinds, model="MarkovJumpModel", seed=root, **texts)
         store = None if checkpoint is None else Checkpoint(checkpoint, identity)
         kept = store.read() if store is not None and resume and store.exists() else None
-        self.seed_ = root
-        start = self._start(seen, emission, allowed)
-        if self.method == "zero-shot":
-            found = LikelihoodFit(start, self._counted, [], True, 0)
+        law = check_law(self.initial, seen.n_states)
+        by = StartingPoint.by_counts if self.method == "em" else StartingPoint.by_network
+        start = by(seen, emission, allowed, law)
+        self._belief = start.belief
+        if self.method == "zero-shot" and start.counted is not None:
+            found = LikelihoodFit(start.parameters, start.counted, [], True, 0)
         else:
-            absent = None
-            if self.link_probability_ is not None and self.allowed is None:
-                absent = self.link_probability_ < 0.5
             found = polish(
                 seen,
-                start,
-                absent=absent,
+                start.parameters,
+                absent=start.belief.link < 0.5 if start.belief is not None and allowed is None else None,
                 store=store,
                 kept=kept,
                 estimate_initial=isinstance(self.initial, str),
@@ -255,8 +251,8 @@ class MarkovJumpModel(Estimator):
         self._check_fitted()
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {level}")
-        bounds = self._estimate.interval(None if self.method == "zero-shot" else self._errors, level)
-        low, high = (b.clone().fill_diagonal_(torch.nan) for b in bounds)
+        errors = None if self.method == "zero-shot" else self._errors
+        low, high = (b.fill_diagonal_(torch.nan) for b in self._estimate.interval(errors, level))
         unknown = ~self.identifiable_[:, None].expand_as(high)
         if self._belief is None:
             high = torch.where(unknown & ~torch.isnan(high), torch.inf, high)
@@ -331,47 +327,18 @@ class MarkovJumpModel(Estimator):
             Before :meth:`fit`.
         """
         self._check_fitted()
-        seen = self._looks(data, self._emission, kinds)
-        return likelihood_of(seen, self._emission).value(self.rate_matrix_, self.emission_, self.initial_law_) / max(
-            1, seen.n_pairs
-        )
+        seen = self._read(data, kinds, len(self.rate_matrix_))[0]
+        total = likelihood_of(seen, self._emission).value(self.rate_matrix_, self.emission_, self.initial_law_)
+        return total / max(1, seen.n_pairs)
 
-    def _read(self, data: Data, seed: int, kinds: Any) -> tuple[StateObservations, Emission]:
+    def _read(self, data: Data, kinds: Any, n_states: int | None) -> tuple[StateObservations, Emission]:
         """Return the looks, and what is known of how they arise before anything is fitted."""
         if self.emission == "gaussian":
             if kinds is not None:
                 raise ValueError("kinds say what labels mean; measurements of levels have none: leave kinds out")
-            seen, levels = observe_levels(cast(Paths, data), int(self.n_states or 2), seed)
-            return seen, levels
-        seen = self._looks(data, None, kinds)
-        if isinstance(self.noise, str):
-            if self.noise == "confusion":
-                return seen, LabelNoise.confusion(seen.meaning, check_mask(self.confused, seen.n_states, "confused"))
-            return seen, LabelNoise.uniform(seen.meaning)
-        return seen, LabelNoise.fixed(seen.meaning, float(self.noise))
-
-    def _looks(self, data: Data, emission: Emission | None, kinds: Any) -> StateObservations:
-        if isinstance(emission, GaussianEmission):
-            return observe_levels(cast(Paths, data), len(emission.emission), self.seed_)[0]
-        size = self.n_states if emission is None else len(self.rate_matrix_)
-        return observe(data, n_states=size, entry=self.entry, censored=self.censored, kinds=kinds)
-
-    def _start(self, seen: StateObservations, emission: Emission, allowed: Tensor | None) -> JumpParameters:
-        """Return where the likelihood starts, and keep what the network believes."""
-        size, initial = seen.n_states, check_law(self.initial, seen.n_states)
-        self._belief: NetworkBelief | None = None
-        self.link_probability_ = None
-        if self.method == "em":
-            law = torch.full((size,), 1 / size, dtype=torch.float64) if initial is None else initial
-            return JumpParameters(anchor_rates(seen, allowed), emission, law)
-        belief, summary, law, wrong = NetworkBelief.read(seen, allowed)
-        self._belief, self.link_probability_, rates = belief, belief.link, belief.estimate
-        spent, starts = summary.dwell[0], summary.starts[0]
-        # What the rates expect of the times that the labels show: no pass over the paths.
-        self._counted = ExpectedEvents(math.nan, rates * spent[:, None], spent, summary.counts.new_zeros(0), starts)
-        if isinstance(emission, LabelNoise) and emission.kind == "uniform":
-            emission = LabelNoise.uniform(seen.meaning, wrong)
-        return JumpParameters(rates - torch.diag(rates.sum(1)), emission, law if initial is None else initial)
+            return observe_levels(cast(Paths, data), int(n_states or 2), self.seed_)
+        seen = observe(data, n_states=n_states, entry=self.entry, censored=self.censored, kinds=kinds)
+        return seen, LabelNoise.told(seen.meaning, self.noise, check_mask(self.confused, seen.n_states, "confused"))
 
     def _adopt(self, seen: StateObservations, found: LikelihoodFit, allowed: Tensor | None) -> None:
         now, events = found.parameters, found.events
@@ -387,10 +354,7 @@ class MarkovJumpModel(Estimator):
             else (events.starts + 0.5) / (events.starts + 0.5).sum()
         )
         self.emission_ = now.noise.emission
-        size = seen.n_states
-        self.noise_ = (
-            float(1 - self.emission_[:, :size].diagonal().mean()) if isinstance(now.noise, LabelNoise) else 0.0
-        )
+        self.noise_ = now.noise.wrong if isinstance(now.noise, LabelNoise) else 0.0
         self._log_likelihood = found.events.log_likelihood if found.history else None
         self.identifiable_ = events.dwell > time_unit(seen)
         if self.method == "em" and not bool(self.identifiable_.all()):
@@ -401,15 +365,19 @@ class MarkovJumpModel(Estimator):
         self.rate_matrix_ = off - torch.diag(off.sum(1))
         self.process_ = RateMatrix(self.rate_matrix_, seen.states)
         self._span = (float(seen.times.min()), float(seen.times.max()))
-        self.history_ = pd.DataFrame(
-            {"step": range(1, len(found.history) + 1), "loss": [-value for value in found.history]}
-        )
+        steps = range(1, len(found.history) + 1)
+        self.history_ = pd.DataFrame({"step": steps, "loss": [-value for value in found.history]})
         self._warn(seen)
 
     @property
     def _estimate(self) -> RateEstimate:
         likely = None if self.method == "zero-shot" else self._likely
         return RateEstimate(likely, self.jumps_, self.exposure_, self._changes, self._belief)
+
+    @property
+    def link_probability_(self) -> Tensor | None:
+        """Probability that each jump is possible at all, ``(S, S)``; ``None`` without the network."""
+        return None if self._belief is None else self._belief.link
 
     @property
     def log_likelihood_(self) -> float:
@@ -431,41 +399,21 @@ class MarkovJumpModel(Estimator):
     def _warn(self, seen: StateObservations) -> None:
         asked = self.method != "zero-shot" and self.noise_ == 0 and self.emission == "labels"
         self.embeddable_ = not (asked and warn_if_not_embeddable(seen, stacklevel=4))
-        shortest = float(seen.lags[0])
-        fastest = float(-self.rate_matrix_.diagonal().min())
-        if fastest * shortest > 5.0:
-            warnings.warn(
-                "the looks are further apart than the process remembers (the shortest interval is "
-                f"{fastest * shortest:.2g} mean holding times of the fastest state): they tell how often states are "
-                "occupied, not how fast they change, or no jump process fits them; look more often",
-                UserWarning,
-                stacklevel=3,
-            )
-
-    def _texts(self) -> dict[str, str]:
-        return {name: repr(value) for name, value in self._plain_params().items()}
+        warn_if_far_apart(seen, self.rate_matrix_, stacklevel=4)
 
     def _plain_params(self) -> dict[str, Any]:
-        plain = self.get_params()
-        for name in ("allowed", "confused", "initial"):
-            if plain[name] is not None and not isinstance(plain[name], str):
-                plain[name] = torch.as_tensor(plain[name]).tolist()
-        plain["entry"] = tuple(plain["entry"])
-        if plain["censored"] is not None:
-            plain["censored"] = [[label, list(states)] for label, states in plain["censored"].items()]
-        return plain
+        return plain_options(self.get_params())
 
     @classmethod
     def _params_from(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        if plain["censored"] is None:
-            return plain
-        return plain | {"censored": {label: tuple(states) for label, states in plain["censored"]}}
+        return options_of(plain)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        errors = torch.zeros_like(self._likely) if self.method == "zero-shot" else self._errors
         tensors = {
             "rates": self.rate_matrix_,
             "likely": self._likely,
-            "errors": torch.zeros_like(self._likely) if self.method == "zero-shot" else self._errors,
+            "errors": errors,
             "emission": self.emission_,
             "initial": self.initial_law_,
             "jumps": self.jumps_,
@@ -475,14 +423,14 @@ class MarkovJumpModel(Estimator):
         if self._belief is not None:
             tensors |= vars(self._belief)
         kind = self._emission.kind if isinstance(self._emission, LabelNoise) else "gaussian"
-        names = None if self.process_.states is None else list(self.process_.states)
+        names = self.process_.states
         return tensors, {
             "emission": kind,
             "noise": self.noise_,
             "log_likelihood": self.log_likelihood_,
             "span": list(self._span),
             "changes": self._changes,
-            "states": names,
+            "states": None if names is None else list(names),
             "embeddable": self.embeddable_,
         }
 
@@ -494,7 +442,6 @@ class MarkovJumpModel(Estimator):
         self._belief = None
         if "mean" in tensors:
             self._belief = NetworkBelief(*(tensors[k].cpu() for k in ("mean", "shape", "link", "estimate")))
-        self.link_probability_ = None if self._belief is None else self._belief.link
         kind = extra["emission"]
         self._emission = GaussianEmission(self.emission_) if kind == "gaussian" else LabelNoise(self.emission_, kind)
         self.noise_, self._log_likelihood = float(extra["noise"]), float(extra["log_likelihood"])
