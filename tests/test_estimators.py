@@ -41,6 +41,12 @@ def series(n: int = 20, seed: int = 0) -> Paths:
     return Paths(times, torch.randn(n, 5, 2, generator=generator), mask | (torch.arange(5) == 0)[:, None])
 
 
+def pairs(n: int = 40, seed: int = 0) -> Paths:
+    """Where each point was and where it went."""
+    x = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    return Paths([1.0, 3.0], torch.stack([x, 2 - x.flip(1)], 1), torch.ones(n, 2, 2, dtype=torch.bool))
+
+
 def states(n: int = 40, seed: int = 0) -> Paths:
     """Looks at a process on three states, as whole numbers in floating point."""
     generator = torch.Generator().manual_seed(seed)
@@ -212,6 +218,16 @@ CASES = {
             gendyn.FractionalOU, parameters, steps=4, trained=False, data=series(40), fresh=series(40, seed=9)
         )
         for name, parameters in {"noise": {}, "exact": {"hurst": 0.7, "noise": 0.0}}.items()
+    },
+    **{
+        f"FractionalBridge({name})": Case(
+            gendyn.FractionalBridge, {"steps": 30, "hidden": (8,), **parameters}, data=pairs(), fresh=pairs(seed=9)
+        )
+        for name, parameters in {
+            "rough": {"hurst": 0.2},
+            "brownian": {"hurst": 0.5, "sigma": 0.5, "scale": "whiten"},
+            "watched": {"hurst": 0.7, "rates": (0.1, 1.0, 20.0), "validation_fraction": 0.3, "patience": 30},
+        }.items()
     },
     "LatentSDE": Case(
         gendyn.LatentSDE,

@@ -11,6 +11,8 @@ from gendyn.interpolants.data_metric import METRICS
 from gendyn.interpolants.epsilon import bridge_epsilon, like_gamma, path_optimal, vanishing
 from gendyn.interpolants.fields import InterpolantFields
 from gendyn.interpolants.flow_matching import FlowMatching
+from gendyn.interpolants.fractional_bridge import FractionalBridge
+from gendyn.interpolants.fractional_bridge_process import FractionalBridgeProcess, PinnedSolver
 from gendyn.interpolants.gamma import GAMMAS, Gamma
 from gendyn.interpolants.interpolant_model import InterpolantModel
 from gendyn.interpolants.interpolant_process import InterpolantProcess
@@ -18,6 +20,7 @@ from gendyn.interpolants.manifold import MANIFOLDS, Manifold, Sphere, Torus
 from gendyn.interpolants.meta_flow_matching import MetaFlowMatching
 from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.optimal_interpolant import OptimalInterpolant
+from gendyn.interpolants.pinned_fractional import PinnedFractional
 from gendyn.interpolants.presets import PRESETS, Preset, preset, preset_table
 from gendyn.interpolants.riemannian_flow_matching import RiemannianFlowMatching
 from gendyn.interpolants.schedule import SCHEDULES, CustomSchedule, Schedule
@@ -42,6 +45,8 @@ __all__ = [
     "ExactFields",
     "FlowMatching",
     "FlowMatchingObjective",
+    "FractionalBridge",
+    "FractionalBridgeProcess",
     "Gamma",
     "GaussianMixture",
     "GaussianMixtureInterpolant",
@@ -51,6 +56,8 @@ __all__ = [
     "Manifold",
     "MetaFlowMatching",
     "OptimalInterpolant",
+    "PinnedFractional",
+    "PinnedSolver",
     "Preset",
     "RiemannianFlowMatching",
     "Schedule",
