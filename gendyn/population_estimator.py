@@ -139,7 +139,7 @@ class PopulationEstimator(Estimator):
         if len(data) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs populations at two times or more; "
-                f"got {len(data)} (time {data.times.tolist()})"
+                f"got {len(data)} (time {data.times.tolist()}): add a population of another time"
             )
 
     def _start(

@@ -436,7 +436,7 @@ class ReferenceRefinement(BridgeEstimator):
             if self.sigma != "held-out":
                 raise ValueError(f"sigma must be a positive number, 'held-out' or None; got {self.sigma!r}")
         elif self.sigma is not None and not self.sigma > 0:
-            raise ValueError(f"sigma must be positive; got {self.sigma}")
+            raise ValueError(f"sigma must be positive; got {self.sigma}: leave it out to have it learned")
         if not 0 < self.level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {self.level}")
 

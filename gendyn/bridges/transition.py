@@ -148,7 +148,8 @@ class TransitionLaw:
             raise NoTransition(
                 f"the reference has no transition density{state}: its noise does not reach feature "
                 f"{int(first[source])} by itself; give every feature noise of its own, leave out features that follow "
-                "from others, and keep states away from where noise in proportion to them vanishes"
+                "from others or take gendyn.references.PartlyObserved, under which they are hidden, and keep states "
+                "away from where noise in proportion to them vanishes"
             )
         return factor
 

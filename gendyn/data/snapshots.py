@@ -381,7 +381,11 @@ def _check_samples(times: Tensor, samples: Sequence[ArrayLike]) -> tuple[Tensor,
         populations.append(x)
     dims = [x.shape[1] for x in populations]
     if len(set(dims)) > 1:
-        raise ValueError(f"all times must have the same number of features; got {dims}")
+        odd = next(k for k, dim in enumerate(dims) if dim != dims[0])
+        raise ValueError(
+            f"all times must have the same number of features; got {dims}: at time {times[odd]:g} keep those of "
+            "the first"
+        )
     dtype = torch.float64 if any(x.dtype == torch.float64 for x in populations) else torch.float32
     return tuple(x.detach().to(dtype) for x in populations)
 
@@ -392,12 +396,15 @@ def _check_weights(times: Tensor, samples: Sequence[Tensor], weights: Sequence[A
     for t, x, weight in zip(times.tolist(), samples, weights, strict=True):
         w = as_tensor(weight, f"weights at time {t:g}").to(dtype=x.dtype, device=x.device)
         if w.shape != (len(x),):
-            raise ValueError(f"weights at time {t:g} must have shape ({len(x)},); got {tuple(w.shape)}")
+            raise ValueError(f"weights at time {t:g} must have shape ({len(x)},); got {tuple(w.shape)}: give one a row")
         check_finite(w, f"weights at time {t:g}")
         if bool((w < 0).any()):
-            raise ValueError(f"weights must not be negative; got {float(w.min()):g} at time {t:g}")
+            raise ValueError(
+                f"weights must not be negative; got {float(w.min()):g} at time {t:g}, row {int(w.argmin())}: leave out "
+                "what does not count, or give it weight 0"
+            )
         if not bool((w > 0).any()):
-            raise ValueError(f"all weights at time {t:g} are zero; at least one must be positive")
+            raise ValueError(f"all weights at time {t:g} are zero; at least one must be positive: leave that time out")
         checked.append(w)
     return tuple(checked)
 

@@ -95,6 +95,10 @@ def test_coupling_of_quantiles_has_the_covariance_of_another_solver(n, expected)
     x, y = z, 3.0 + 1.5 * z
     bridge, _ = MultiMarginalBridge.solve(BrownianMotion(), Snapshots([0.0, 1.0], [x, y]), tolerance=1e-9)
     assert float(cross_covariance(bridge.chain.plans[0], x, y)) == pytest.approx(expected, abs=1e-4)
+    if n == 400:
+        for t, slope in ((0.0, 0.0814), (0.5, 0.0778), (0.75, 0.0763)):
+            drift = bridge.process.drift(tensor(t), 3 * t + tensor([[-1.0], [1.0]]))
+            assert float(drift[1] - drift[0]) / 2 == pytest.approx(slope, rel=2e-3)
 
 
 def test_golden_ratio():

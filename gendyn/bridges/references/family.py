@@ -144,7 +144,7 @@ class ReferenceFamily(ABC):
             object.__setattr__(self, "sigma", tuple(float(value) for value in self.sigma))
         values = self.sigma if isinstance(self.sigma, tuple) else (self.sigma,)
         if any(value is not None and not (math.isfinite(value) and value > 0) for value in values):
-            raise ValueError(f"sigma must be positive and finite; got {self.sigma}")
+            raise ValueError(f"sigma must be positive and finite; got {self.sigma}: leave it out to start from data")
 
     @abstractmethod
     def _reference(self, dim: int, seed: int) -> LearnableReference:

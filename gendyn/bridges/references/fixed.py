@@ -163,7 +163,9 @@ def _sigma(sigma: float | Sequence[float] | None, dim: int) -> Tensor:
         raise ValueError(f"sigma must be a number or {dim} numbers, one a feature; got shape {tuple(values.shape)}")
     values = values.expand(dim).clone()
     if not bool((torch.isfinite(values) & (values > 0)).all()):
-        raise ValueError(f"sigma must be positive and finite; got {sigma}")
+        raise ValueError(
+            f"sigma must be positive and finite; got {sigma}: that of 'brownian' may be left out, and is estimated"
+        )
     return values
 
 
