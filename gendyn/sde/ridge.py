@@ -9,6 +9,7 @@ that learns what a regression has left must be shown the left-out predictions: t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -30,6 +31,8 @@ class Ridge:
         Of the features ``(P,)``.
     weight, bias
         ``(P, K)`` and ``(K,)``.
+    clip
+        Deviations beyond which features are not told how far they lie.
 
     Examples
     --------
@@ -39,16 +42,22 @@ class Ridge:
     (41.0, 1.0)
     """
 
-    def __init__(self, shift: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.shift, self.scale, self.weight, self.bias = shift, scale, weight, bias
+    def __init__(self, shift: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, clip: float = math.inf) -> None:
+        self.shift, self.scale, self.weight, self.bias, self.clip = shift, scale, weight, bias, clip
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return predictions ``(n, K)`` of features ``(n, P)``."""
-        return ((features - self.shift) / self.scale) @ self.weight + self.bias
+        return ((features - self.shift) / self.scale).clamp(-self.clip, self.clip) @ self.weight + self.bias
 
     @classmethod
     def fit(
-        cls, features: Tensor, targets: Tensor, weights: Tensor | None = None, *, copies: int = 1
+        cls,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        *,
+        copies: int = 1,
+        clip: float = math.inf,
     ) -> tuple[Ridge, Tensor]:
         """Fit, and return the regression with its predictions of left-out rows ``(n, K)``.
 
@@ -62,10 +71,12 @@ class Ridge:
             Of the rows ``(n,)``, by default equal.
         copies
             Number of equal parts that follow each other and hold the same cases, which are left out together.
+        clip
+            See the class.
         """
         dtype = features.dtype
         shift, scale = mean_and_deviation(features)
-        x = ((features - shift) / scale).to(torch.float64)
+        x = ((features - shift) / scale).clamp(-clip, clip).to(torch.float64)
         y = targets.to(torch.float64)
         w = torch.ones_like(x[:, 0]) if weights is None else weights.to(x) / weights.to(x).mean()
         root = w.sqrt()[:, None]
@@ -91,16 +102,17 @@ class Ridge:
                 best, left_out = (error, strength), y - apart / root
         weight = vh.T @ ((s / (s.square() + best[1]))[:, None] * inner)
         bias = y_mean - x_mean @ weight
-        return cls(shift, scale, weight.to(dtype), bias.to(dtype)), left_out.to(dtype)
+        return cls(shift, scale, weight.to(dtype), bias.to(dtype), clip), left_out.to(dtype)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all by name."""
-        return {"shift": self.shift, "scale": self.scale, "weight": self.weight, "bias": self.bias}
+        state = {"shift": self.shift, "scale": self.scale, "weight": self.weight, "bias": self.bias}
+        return state | {"clip": torch.tensor(self.clip, dtype=torch.float64)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Ridge:
         """Return the regression that :meth:`state_dict` described."""
-        return cls(*(state[name] for name in ("shift", "scale", "weight", "bias")))
+        return cls(state["shift"], state["scale"], state["weight"], state["bias"], float(state["clip"]))
 
 
 def _left_out_together(u: Tensor, shrink: Tensor, constant: Tensor, residual: Tensor, copies: int) -> Tensor:

@@ -192,3 +192,15 @@ def test_what_cannot_be_learned_from_is_refused():
         model.predict(torch.zeros(3, 10, 2))
     with pytest.raises(ValueError, match="fitted without static"):
         model.predict(x, static=np.zeros(20))
+
+
+def test_a_gross_outlier_says_no_more_than_a_far_value():
+    x, y = waves(60)
+    model = gd.StableSDEClassifier(hidden=8, epochs=2).fit(x, y, progress=False)
+    told = []
+    for value in (100.0, 1e7):
+        spoilt = x[:8].clone()
+        spoilt[:, 10] = value
+        told.append(model.predict_proba(spoilt))
+    assert np.array_equal(*told)
+    assert not np.allclose(told[0], model.predict_proba(x[:8]))
