@@ -22,7 +22,6 @@ from gendyn.population_estimator import PopulationEstimator
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling import Process, sample
 from gendyn.training import fingerprint
-from gendyn.training import fit as train
 
 __all__ = ["BridgeEstimator"]
 
@@ -255,9 +254,6 @@ class BridgeEstimator(PopulationEstimator):
         True
         """
         self._check_fitted()
-        for name, number in (("paths", paths), ("times", times), ("batch_size", batch_size)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1; got {number}")
         root = as_seed(seed)
         objective = PullObjective.of(
             self.bridge_,
@@ -269,19 +265,7 @@ class BridgeEstimator(PopulationEstimator):
             batch_size=batch_size,
             seed=derive_seed(root, "distill"),
         )
-        learner = {"network": str(objective.module.network), "steps": steps, "lr": lr, "batch_size": batch_size}
-        result = train(
-            objective,
-            steps=steps,
-            lr=lr,
-            seed=derive_seed(root, "train"),
-            progress=progress,
-            checkpoint=checkpoint,
-            resume=resume,
-            fingerprint=fingerprint(objective.seen, objective.pull, seed=root, **learner),
-        )
-        objective.module.history = result.history
-        return objective.module.requires_grad_(False)
+        return objective.learn(steps=steps, lr=lr, seed=root, progress=progress, checkpoint=checkpoint, resume=resume)
 
     def _check_cells(self, data: Snapshots) -> None:
         self._check_fitted()

@@ -18,6 +18,7 @@ evens out. The reference :math:`f` is not learned, and takes over after the last
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -28,6 +29,8 @@ from gendyn.bridges.glued_paths import GluedPaths
 from gendyn.nn import MLP
 from gendyn.randomness import derive_seed, torch_generator
 from gendyn.sampling.process import Calculus, NoiseType, Process
+from gendyn.training import fingerprint
+from gendyn.training import fit as train
 
 __all__ = ["DistilledBridge", "PullObjective"]
 
@@ -189,7 +192,15 @@ class PullObjective:
             Rows a step.
         seed
             Which paths, times and initial weights.
+
+        Raises
+        ------
+        ValueError
+            If a number is not positive.
         """
+        for name, number in (("paths", paths), ("times", times), ("batch_size", batch_size)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1; got {number}")
         low, high = bridge.times[:-1], bridge.times[1:]
         shift = torch.rand(len(low), times, generator=torch_generator(seed, "times"), dtype=torch.float64)
         passed = _LATEST * (torch.arange(times, dtype=torch.float64) + shift) / times
@@ -215,3 +226,21 @@ class PullObjective:
         gaps = self.module.network(self.seen[rows]) - self.pull[rows]
         total: Tensor = (self.left[rows] * gaps.square()).mean()
         return total
+
+    def learn(
+        self, *, steps: int, lr: float, seed: int, progress: bool, checkpoint: str | Path | None, resume: bool
+    ) -> DistilledBridge:
+        """Train the network; see :meth:`gendyn.SchrodingerBridge.distill`."""
+        learner = {"network": str(self.module.network), "steps": steps, "lr": lr, "batch_size": self.batch_size}
+        result = train(
+            self,
+            steps=steps,
+            lr=lr,
+            seed=derive_seed(seed, "train"),
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=resume,
+            fingerprint=fingerprint(self.seen, self.pull, seed=seed, **learner),
+        )
+        self.module.history = result.history
+        return self.module.requires_grad_(False)

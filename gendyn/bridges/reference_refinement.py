@@ -13,37 +13,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gendyn.bridges.bootstrap_intervals import bootstrap_table
 from gendyn.bridges.bridge_estimator import BridgeEstimator
-from gendyn.bridges.coupling_em import CouplingObjective
 from gendyn.bridges.iterative_projection import IterativeProjection
+from gendyn.bridges.learned_parameters import learned_parameters
 from gendyn.bridges.lifted import LiftedBridge
 from gendyn.bridges.linear_noise_check import warn_of_linear_noise
 from gendyn.bridges.marginals import Lift, Marginals
 from gendyn.bridges.multi_marginal import MultiMarginalBridge
 from gendyn.bridges.noise_matching import NoiseMatch
-from gendyn.bridges.parameter_intervals import covariance_of, parameter_table, row_influences
-from gendyn.bridges.pushforward import PushforwardObjective
 from gendyn.bridges.reference_choice import NOISE_SHARES, reference_choice
 from gendyn.bridges.references import LearnableReference, PartlyObserved, ReferenceFamily, get_family
-from gendyn.bridges.refinement_engine import Stage, refine
 from gendyn.bridges.refinement_schedule import Method, Schedule
-from gendyn.bridges.transition import NoTransition
+from gendyn.bridges.refinement_starts import likeliest, start_reference
 from gendyn.data import Snapshots
-from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.training import Checkpoint
 
 __all__ = ["ReferenceRefinement"]
-
-_JITTER = 0.5
-"""Standard deviation by which a restart moves start values, in logarithms and units of spread and pace."""
-
-_DRAWS = 100
-"""Fits to drawn populations for intervals."""
-
-_MOST = 120
-"""Parameters beyond which intervals are left out: they cost four likelihoods each."""
-
 
 _Single = str | ReferenceFamily | PartlyObserved
 """What stands for one family."""
@@ -237,12 +223,25 @@ class ReferenceRefinement(BridgeEstimator):
         family, lift = self._family(data.dim)
         marginals = Marginals.of(data, self.substeps, lift)
         stages, objective, learns_sigma = self._schedule(root).of(family, marginals)
-        starts = [self._begin(family, data, root, number, hidden=lift is not None) for number in range(self.restarts)]
+        sigma = None if isinstance(self.sigma, str) else self.sigma
+        starts = [
+            start_reference(family, data, root, number, sigma=sigma, hidden=lift is not None)
+            for number in range(self.restarts)
+        ]
         stores = self._stores(checkpoint, data, root)
-        reference, rows = _likeliest(starts, marginals, stages, stores, resume=resume, progress=progress)
+        reference, rows = likeliest(starts, marginals, stages, stores, resume=resume, progress=progress)
         learned = reference.learned_parameters() if learns_sigma else reference.drift_parameters()
         matched = matched and learns_sigma and lift is None and NoiseMatch.suits(reference)
-        self.parameters_ = self._table(objective, reference, learned, root, matched=matched)
+        match_seed = derive_seed(root, "match") if matched else None
+        self.parameters_ = learned_parameters(
+            objective,
+            reference,
+            learned,
+            intervals=self.intervals,
+            level=self.level,
+            seed=derive_seed(root, "intervals"),
+            match_seed=match_seed,
+        )
         bridge = self._solve(reference.requires_grad_(False), data, lift)
         self.seed_ = root
         self.history_ = pd.DataFrame(rows)
@@ -338,29 +337,6 @@ class ReferenceRefinement(BridgeEstimator):
             )
         return family, partial(given.around, features=features)
 
-    def _begin(
-        self, family: ReferenceFamily, data: Snapshots, root: int, number: int, *, hidden: bool
-    ) -> LearnableReference:
-        """Return the reference where a restart begins."""
-        reference = family.start(data, derive_seed(root, "start", number))
-        if reference.recorded < reference.dim and not hidden:
-            raise ValueError(
-                f"{type(family).__name__} has {reference.dim} features, and the data show {reference.recorded} of "
-                "them; give gendyn.references.PartlyObserved around it, which says what is known of the others, or "
-                "take a family of the recorded features alone"
-            )
-        with torch.no_grad():
-            if self.sigma is not None:
-                reference.log_sigma.copy_(
-                    torch.tensor(self.sigma, dtype=torch.float64, device=reference.log_sigma.device).log()
-                )
-            if number:
-                generator = torch_generator(root, "restart", number)
-                for parameter in reference.drift_parameters():
-                    noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                    parameter.add_(_JITTER * noise.to(parameter.device) / max(1, parameter.shape[-1:].numel()))
-        return reference
-
     def _schedule(self, root: int) -> Schedule:
         """Return which engines run, and with what."""
         return Schedule(
@@ -382,36 +358,6 @@ class ReferenceRefinement(BridgeEstimator):
         if isinstance(self.engine, IterativeProjection):
             return self.engine
         return IterativeProjection() if self.engine == "ipml" else None
-
-    def _table(
-        self,
-        objective: PushforwardObjective | CouplingObjective,
-        reference: LearnableReference,
-        learned: Sequence[Tensor],
-        root: int,
-        *,
-        matched: bool,
-    ) -> pd.DataFrame:
-        """Match the noise where that is wanted; return the parameters, with intervals where these are affordable."""
-        named = sum(value.numel() for value in reference.coefficients().values()) - reference.log_sigma.numel()
-        moved = sum(parameter.numel() for parameter in reference.drift_parameters())
-        held = set(reference.family.fixed) - {"sigma"}
-        moved += sum(value.numel() for name, value in reference.coefficients().items() if name in held)
-        affordable = bool(learned) and objective.marginals.lift is None and named == moved <= _MOST
-        seed = derive_seed(root, "match")
-        if self.intervals == "bootstrap" and affordable:
-            seeds: dict[str, Any] = {"seed": derive_seed(root, "intervals"), "match_seed": seed if matched else None}
-            return bootstrap_table(objective, reference, learned, self.level, draws=_DRAWS, **seeds)
-        influences = None
-        if self.intervals == "laplace" and affordable:
-            influences = row_influences(objective, reference, learned)
-        if matched:
-            match = NoiseMatch(reference, objective.marginals, seed)
-            if match.match(reference) and influences is not None:
-                influences = match.influences(reference, learned, influences)
-        return parameter_table(
-            reference, learned, None if influences is None else covariance_of(influences), self.level
-        )
 
     def _check_hyper_parameters(self) -> None:
         super()._check_hyper_parameters()
@@ -479,30 +425,6 @@ class ReferenceRefinement(BridgeEstimator):
         self.parameters_ = table.astype(dict.fromkeys(("value", "low", "high", "level"), float))
         choice = pd.DataFrame(extra["choice"])
         self.choice_ = choice.astype({name: float for name in ("sigma", "objective", "score") if name in choice})
-
-
-def _likeliest(
-    starts: Sequence[LearnableReference],
-    marginals: Marginals,
-    stages: Sequence[Stage],
-    stores: Sequence[Checkpoint | None],
-    **options: bool,
-) -> tuple[LearnableReference, list[dict[str, Any]]]:
-    """Refine references from several starts; return the one with the smallest objective, and its history."""
-    found: list[tuple[float, LearnableReference, list[dict[str, Any]]]] = []
-    failure: NoTransition | None = None
-    for reference, store in zip(starts, stores, strict=True):
-        try:
-            rows = refine(reference, marginals, stages, store=store, **options)
-        except NoTransition as error:
-            failure = error
-            continue
-        found.append((rows[-1]["objective"], reference, rows))
-    if not found:
-        assert failure is not None
-        raise failure
-    _, reference, rows = min(found, key=lambda entry: entry[0])
-    return reference, rows
 
 
 def _plain(table: pd.DataFrame) -> dict[str, list[Any]]:

@@ -130,6 +130,15 @@ def fit(
 def _result(model: Estimator, snapshots: Snapshots, target: Path) -> dict[str, Any]:
     """Say what was learned from what."""
     history = model.history_
+    # Models that couple all cells with all say what that took.
+    cost = getattr(model, "cost_", None)
+    taken = {}
+    if cost is not None:
+        taken = {
+            "pairs": int(cost["pairs"].sum()),
+            "seconds": float(cost["seconds"].sum()),
+            "gigabytes": float(cost["gigabytes"].max()),
+        }
     return {
         "model": repr(model),
         "times": snapshots.times.tolist(),
@@ -137,6 +146,7 @@ def _result(model: Estimator, snapshots: Snapshots, target: Path) -> dict[str, A
         "dim": snapshots.dim,
         "steps": int(history["step"].iloc[-1]),
         "loss": float(history["loss"].iloc[-1]),
+        **taken,
         "seed": model.seed_,
         "out": str(target),
     }

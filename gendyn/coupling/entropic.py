@@ -31,6 +31,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -165,14 +166,8 @@ def sinkhorn_plan(
     >>> [round(mass, 8) for mass in result.plan.to_dense()[0].tolist()]
     [0.2282537, 0.10476322, 0.00031642]
     """
-    epsilon = float(regularisation)
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
+    epsilon = _check_numbers(regularisation, max_iterations, tolerance)
     prices = check_relaxation(relaxation)
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive; got {tolerance}")
     first, second = check_samples(x0, x1)
     a, b = check_weights(weights0, first, "weights0"), check_weights(weights1, second, "weights1")
     costs = cost_matrix(first, second, cost)
@@ -182,16 +177,8 @@ def sinkhorn_plan(
             f"regularisation must be at least {_LEAST_REGULARISATION * spread:.2g}, {_LEAST_REGULARISATION:g} of the "
             f"spread of the costs; got {epsilon:g}: use exact_plan where it should vanish"
         )
-    result, used = solve_entropic(
-        costs,
-        a,
-        b,
-        epsilon,
-        relaxation=prices,
-        max_iterations=max_iterations,
-        tolerance=tolerance,
-        potentials=potentials,
-    )
+    limits: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
+    result, used = solve_entropic(costs, a, b, epsilon, relaxation=prices, potentials=potentials, **limits)
     if not result.marginal_error <= tolerance:
         warnings.warn(
             f"the entropic plan misses its weights by {result.marginal_error:.1e} of the mass after {used} iterations; "
@@ -200,6 +187,18 @@ def sinkhorn_plan(
             stacklevel=2,
         )
     return result
+
+
+def _check_numbers(regularisation: float, max_iterations: int, tolerance: float) -> float:
+    """Return the regularisation as a number; raise a ValueError where one of the three is out of range."""
+    epsilon = float(regularisation)
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive; got {tolerance}")
+    return epsilon
 
 
 def check_relaxation(relaxation: Relaxation) -> tuple[float, float]:

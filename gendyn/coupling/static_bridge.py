@@ -26,12 +26,20 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gendyn.coupling.cost import ArrayLike, check_weights
-from gendyn.coupling.entropic import THOROUGH, Relaxation, check_relaxation, plan_of_potentials, solve_entropic
+from gendyn.coupling.entropic import (
+    THOROUGH,
+    EntropicPlan,
+    Relaxation,
+    check_relaxation,
+    plan_of_potentials,
+    solve_entropic,
+)
 from gendyn.coupling.plan import Plan
 
 __all__ = ["StaticBridge", "bridge_kl", "bridge_plan", "static_bridge"]
@@ -135,34 +143,16 @@ def static_bridge(
         share = torch.where(b > 0, b, 1.0).log()
         costs = (costs + share).add_(level)
         potentials = None if potentials is None else (potentials[0] + level, potentials[1] + share)
-    plan, used = solve_entropic(
-        costs,
-        a,
-        b,
-        1.0,
-        relaxation=prices,
-        max_iterations=max_iterations,
-        tolerance=tolerance,
-        potentials=potentials,
-        annealing=THOROUGH,
-    )
+    limits: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "annealing": THOROUGH}
+    plan, used = solve_entropic(costs, a, b, 1.0, relaxation=prices, potentials=potentials, **limits)
     if not plan.marginal_error <= tolerance:
-        warnings.warn(
-            f"{name} misses its populations by {plan.marginal_error:.1e} of the mass after {used} iterations: sigma is "
-            "small against the displacement; raise sigma, take a reference that moves with the data, or raise "
-            "max_iterations",
-            UserWarning,
-            stacklevel=2,
-        )
+        _warn(name, plan.marginal_error, used)
     found = (plan.potentials[0] - level, plan.potentials[1] - share)
     figures = plan.marginal_error, plan.iterations, plan.marginal_error <= tolerance
     if balanced:
         return StaticBridge(found, bridge_kl(found, a, b), *figures)
-    rows, columns = (mass * plan.mass for mass in plan.plan.marginals)
-    kl = float(rows @ plan.potentials[0] + columns @ plan.potentials[1]) + 1 - plan.mass
     # Of rows without weight and of those the plan leaves out, the price says what is left.
-    gain = -plan.potentials[0] / prices[0]
-    return StaticBridge(found, kl, *figures, plan.mass, gain)
+    return StaticBridge(found, _unbalanced_kl(plan), *figures, plan.mass, -plan.potentials[0] / prices[0])
 
 
 def bridge_plan(
@@ -180,6 +170,22 @@ def bridge_kl(potentials: tuple[Tensor, Tensor], a: Tensor, b: Tensor) -> float:
     r"""Return :math:`\sum_i a_i f_i + \sum_j b_j (g_j + \log b_j)`, the minimum, of potentials and weights."""
     f, g = potentials
     return float(a @ f + b @ g + torch.xlogy(b, b).sum())
+
+
+def _unbalanced_kl(plan: EntropicPlan) -> float:
+    """Return the divergence of a plan from the kernel of mass 1 that its potentials are with respect to."""
+    rows, columns = (mass * plan.mass for mass in plan.plan.marginals)
+    return float(rows @ plan.potentials[0] + columns @ plan.potentials[1]) + 1 - plan.mass
+
+
+def _warn(name: str, error: float, iterations: int) -> None:
+    """Say that a coupling did not converge."""
+    warnings.warn(
+        f"{name} misses its populations by {error:.1e} of the mass after {iterations} iterations: sigma is small "
+        "against the displacement; raise sigma, take a reference that moves with the data, or raise max_iterations",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _problem(log_density: Tensor, weights0: ArrayLike | None, weights1: ArrayLike | None) -> tuple[Tensor, ...]:

@@ -90,14 +90,7 @@ def waddington_plan(
         raise ValueError(f"growth_iterations must be at least 1; got {growth_iterations}")
     if components is not None and components < 1:
         raise ValueError(f"components must be at least 1, or None for all features; got {components}")
-    g = torch.ones_like(first[:, 0], dtype=torch.float64)
-    if growth is not None:
-        g = torch.as_tensor(growth).detach().to(g)
-        if g.shape != (len(first),) or not bool((g > 0).all() and torch.isfinite(g).all()):
-            raise ValueError(
-                f"growth must be positive and finite, one number for each of the {len(first)} earlier cells; "
-                f"got shape {tuple(g.shape)}"
-            )
+    g = _expected(growth, first)
     costs = cost_matrix(*_leading(first, second, components))
     costs = costs / median_cost(costs)
     p, even = g / len(first), check_weights(None, second, "x1")
@@ -110,16 +103,34 @@ def waddington_plan(
             weighted, p, q, regularisation, relaxation=prices, max_iterations=max_iterations, tolerance=tolerance
         )
         if not result.marginal_error <= tolerance:
-            warnings.warn(
-                f"the transport map misses its masses by {result.marginal_error:.1e} after {used} iterations; raise "
-                "max_iterations or regularisation",
-                UserWarning,
-                stacklevel=2,
-            )
+            _warn(result.marginal_error, used)
         mass = result.mass if not all(map(math.isinf, prices)) else float(p.sum())
         p = (result.plan.marginals[0] * mass).clamp_min(torch.finfo(torch.float64).tiny)
     assert result is not None
     return result
+
+
+def _warn(error: float, iterations: int) -> None:
+    """Say that a map did not converge."""
+    warnings.warn(
+        f"the transport map misses its masses by {error:.1e} after {iterations} iterations; raise max_iterations or "
+        "regularisation",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _expected(growth: ArrayLike | None, cells: Tensor) -> Tensor:
+    """Return the expected descendants of every cell, float64."""
+    if growth is None:
+        return torch.ones_like(cells[:, 0], dtype=torch.float64)
+    g = torch.as_tensor(growth).detach().to(device=cells.device, dtype=torch.float64)
+    if g.shape != (len(cells),) or not bool((g > 0).all() and torch.isfinite(g).all()):
+        raise ValueError(
+            f"growth must be positive and finite, one number for each of the {len(cells)} earlier cells; "
+            f"got shape {tuple(g.shape)}"
+        )
+    return g
 
 
 def median_cost(costs: Tensor) -> float:

@@ -194,6 +194,13 @@ def test_info_of_files(capsys, cells):
         assert "kind" in capsys.readouterr().out
 
 
+def test_a_bridge_says_what_its_couplings_took(cells, capsys):
+    result = machine(capsys, f"fit {cells} --method schrodinger-bridge --sigma 0.5 --out b.safetensors")
+    assert result["pairs"] == 3 * 40 * 40
+    assert result["seconds"] > 0
+    assert 0 < result["gigabytes"] < 0.01
+
+
 @pytest.mark.parametrize("command", ["", "demo", "fit", "sample", "evaluate", "leave-one-out", "simulate", "info"])
 def test_help(capsys, command):
     assert run([*command.split(), "--help"]) == 0
