@@ -10,13 +10,17 @@ the price. The compensator is half the variance of the exponent, so :math:`E[V_t
 :math:`\operatorname{Var}[\ln V_t] = \eta^2 t^{2H}`. The variance is exact at every time; the price takes steps in which
 it holds the variance at their beginning, and remains a martingale, :math:`E[S_t] = S_0`. Bayer, Friz and Gatheral
 (2016).
+
+Exact paths factor a covariance, at a cost that grows like the cube of the number of steps. By the Markov approximation
+the cost is linear; the compensator is then half the variance of the approximation, without which :math:`E[V_t]` would
+be off by what the approximation lacks.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,7 +30,14 @@ from torch import Tensor
 from gendyn.data import Paths
 from gendyn.data.checks import check_times
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling.fractional import driver_covariance, fractional_covariance, sample_gaussian, variance_constant
+from gendyn.sampling.fractional import (
+    MarkovApproximation,
+    driver_covariance,
+    fractional_covariance,
+    sample_gaussian,
+    sample_with_driver,
+    variance_constant,
+)
 from gendyn.sampling.grid import StepGrid
 from gendyn.systems.parameters import check_count, check_finite, check_non_negative, check_positive
 
@@ -54,6 +65,11 @@ class RoughBergomi:
         :math:`S_0`.
     resolution
         Longest step of the price, time units.
+    method
+        ``"exact"``, or ``"markov"`` for many steps: a sum of Ornstein-Uhlenbeck processes, right in law to a part in a
+        hundred at every scale from the step on.
+    count
+        Number of these processes.
 
     Raises
     ------
@@ -73,6 +89,8 @@ class RoughBergomi:
     forward_variance: float = 0.0552
     spot: float = 1.0
     resolution: float = 0.01
+    method: Literal["exact", "markov"] = "exact"
+    count: int = 10
 
     dim: ClassVar[int] = 2
     names: ClassVar[tuple[str, ...]] = ("price", "variance")
@@ -85,6 +103,9 @@ class RoughBergomi:
         variance_constant(self.hurst, "II")
         if not -1 <= self.correlation <= 1:
             raise ValueError(f"RoughBergomi: correlation must lie between -1 and 1; got {self.correlation}")
+        if self.method not in ("exact", "markov"):
+            raise ValueError(f"RoughBergomi: method must be 'exact' or 'markov'; got {self.method!r}")
+        check_count("RoughBergomi: count", self.count)
 
     def log_variance_covariance(self, times: ArrayLike) -> Tensor:
         r"""Return the covariance of :math:`\ln V` at times ``(T,)``, shape ``(T, T)``, float64."""
@@ -104,25 +125,40 @@ class RoughBergomi:
             raise ValueError(f"the model begins at time 0; got {float(wanted[0]):g}")
         stops = torch.cat([wanted.new_zeros(int(float(wanted[0]) > 0)), wanted])
         layout = StepGrid(stops, step=self.resolution)
-        if layout.n_steps > _MOST:
-            raise ValueError(f"{layout.n_steps} steps are too many for an exact draw; give a coarser resolution")
+        if self.method == "exact" and layout.n_steps > _MOST:
+            raise ValueError(
+                f"{layout.n_steps} steps are too many for an exact draw; give a coarser resolution, or method='markov'"
+            )
         fine = torch.cat([stops[:1], *(interval.times[1:] for interval in layout)])
-        exponent, driver = self._joint(fine, size, derive_seed(key, "volatility"))
-        compensator = 0.5 * self.volatility_of_volatility**2 * fine.pow(2 * self.hurst)
-        variance = self.forward_variance * torch.exp(self.volatility_of_volatility * exponent - compensator)
+        draw = self._joint if self.method == "exact" else self._approximate
+        exponent, driver, spread = draw(fine, size, derive_seed(key, "volatility"))
+        eta = self.volatility_of_volatility
+        variance = self.forward_variance * torch.exp(eta * exponent - 0.5 * eta**2 * spread)
         price = self._price(variance, driver, fine.diff(), derive_seed(key, "price"))
         # Steps end on the stops, so each is found where its interval ends.
         kept = torch.tensor(layout.offsets)[len(stops) - len(wanted) :]
         values = torch.stack([price[:, kept], variance[:, kept]], -1)
         return Paths(wanted, values.to(dtype), names=self.names)
 
-    def _joint(self, fine: Tensor, n: int, key: int) -> tuple[Tensor, Tensor]:
-        """Return the exponent's fractional path and its driver at the fine times, ``(n, F)`` each."""
+    def _joint(self, fine: Tensor, n: int, key: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return fractional path and driver at the fine times, ``(n, F)`` each, and the variance of the former."""
         across = driver_covariance(fine[:, None], fine, self.hurst)
         own = fractional_covariance(fine[:, None], fine, self.hurst, "II")
         joint = torch.cat([torch.cat([own, across], 1), torch.cat([across.T, torch.minimum(fine[:, None], fine)], 1)])
         drawn = sample_gaussian(joint, n, key)
-        return drawn[:, : len(fine)], drawn[:, len(fine) :]
+        return drawn[:, : len(fine)], drawn[:, len(fine) :], fine.pow(2 * self.hurst)
+
+    def _approximate(self, fine: Tensor, n: int, key: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same by the Markov approximation."""
+        noise = MarkovApproximation(
+            self.hurst,
+            float(fine[-1]),
+            shortest=float(fine.diff().min()),
+            count=self.count,
+            kind="II",
+            weighting="law",
+        )
+        return *sample_with_driver(noise, fine, n, seed=key), noise.covariance(fine, fine)
 
     def _price(self, variance: Tensor, driver: Tensor, steps: Tensor, key: int) -> Tensor:
         """Return the price at the fine times, ``(n, F)``."""

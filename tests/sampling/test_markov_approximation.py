@@ -19,6 +19,7 @@ from gendyn.sampling.fractional import (
     published_rates,
     rates_between,
     sample_markov_approximation,
+    sample_with_driver,
     variance_constant,
 )
 from gendyn.sampling.fractional.block_law import block_law
@@ -257,6 +258,32 @@ def test_paths_have_the_covariance(options, grid):
     assert abs((x[:, -1, 0] * x[:, -1, 1]).mean()) < 0.1
     few = sample_markov_approximation(noise, times, 5, seed=3)
     torch.testing.assert_close(few, x[:5], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("grid", [[0.0, 0.3, 0.31, 1.0], [0.1, 0.5]])
+def test_a_path_and_its_driver_are_right_together(grid):
+    noise, n, times = MarkovApproximation(0.2, 1.0, kind="II"), 8000, torch.tensor(grid).double()
+    paths, driver = sample_with_driver(noise, times, n, seed=1)
+    # Cov[Y_k(t), B(s)] is the integral of the kernel over the part of s that t has seen.
+    both = torch.minimum(times[:, None], times)
+    later = times[:, None] - both
+    decay = torch.exp(-later[..., None] * noise.decay_rates) - torch.exp(-times[:, None, None] * noise.decay_rates)
+    across = (decay / noise.decay_rates) @ noise.weights[0]
+    for x, y, exact in (
+        (paths, paths, noise.covariance(times[:, None], times)),
+        (driver, driver, both),
+        (paths, driver, across),
+    ):
+        spread = x.square().mean(0)[:, None] * y.square().mean(0)
+        assert ((x.T @ y / n - exact).abs() <= 4.5 * ((spread + exact.square()) / n).sqrt() + 1e-12).all()
+    few = sample_with_driver(noise, times, 3, seed=1)
+    torch.testing.assert_close(few[0], paths[:3])
+    # A long grid of equal steps, and an odd one at its end.
+    long = torch.cat([torch.linspace(0, 0.9, 91), torch.tensor([1.0])]).double()
+    paths, _ = sample_with_driver(noise, long, 4000, seed=2)
+    assert paths[:, -1].var().item() == pytest.approx(noise.covariance(1.0, 1.0).item(), rel=0.1)
+    with pytest.raises(ValueError, match="drawn of kind II and one feature; got kind I and 1"):
+        sample_with_driver(MarkovApproximation(0.2, 1.0), times, 1)
 
 
 def test_very_fast_rates_need_no_short_steps():

@@ -134,6 +134,36 @@ def test_rough_variance_has_its_mean_and_its_roughness():
     assert within_error(logs - logs.mean(0), model.log_variance_covariance(times[1:]))
 
 
+@pytest.mark.parametrize("resolution", [0.01, 5e-4])
+def test_the_markov_approximation_keeps_mean_and_roughness(resolution):
+    # At a step of 5e-4 the exact draw is out of reach of most machines; the approximation is not.
+    model = RoughBergomi(method="markov", resolution=resolution)
+    times, n = [0.0, 0.002, 0.1, 0.5, 1.0], 20_000 if resolution > 1e-3 else 1000
+    values = model.paths(times, n, seed=0, dtype=torch.float64).values
+    variance = values[..., 1]
+    for k, t in enumerate(times[1:], 1):
+        log_variance = 1.9**2 * t**0.14
+        deviation = 0.0552 * math.sqrt(math.exp(log_variance) - 1)
+        assert abs(variance[:, k].mean().item() - 0.0552) <= 4 * deviation / n**0.5
+        # Of a normal logarithm the mean tells more: it is that of the compensator.
+        logs = variance[:, k].log()
+        assert abs(logs.mean().item() - math.log(0.0552) + 0.5 * logs.var().item()) < 4 * math.sqrt(log_variance / n)
+        noise = 4 * math.sqrt(2 / n)
+        assert variance[:, k].log().var().item() == pytest.approx(log_variance, rel=0.05 + (noise if n < 9999 else 0))
+    price = values[:, -1, 0]
+    assert abs(price.mean().item() - 1.0) < 4 * price.std().item() / n**0.5
+    assert torch.corrcoef(torch.stack([price.log(), variance[:, -1].log()]))[0, 1] < -0.15
+    again = model.paths(times, 5, seed=0, dtype=torch.float64).values
+    torch.testing.assert_close(again, values[:5])
+
+
+def test_the_compensator_is_that_of_the_approximation():
+    # Few processes lack variance, and the mean of the variance is right all the same.
+    model = RoughBergomi(method="markov", count=2, volatility_of_volatility=1.0)
+    variance = model.paths([0.0, 1.0], 40_000, seed=0, dtype=torch.float64).values[:, 1, 1]
+    assert abs(variance.mean().item() - 0.0552) < 3 * variance.std().item() / 200
+
+
 def test_the_rough_price_is_a_martingale_that_falls_when_variance_rises():
     model = RoughBergomi(resolution=0.02)
     values = model.paths([0.25, 1.0], 40_000, seed=1, dtype=torch.float64).values
@@ -178,7 +208,8 @@ def test_sines_have_the_moments_of_the_benchmark():
     [
         (lambda: FractionalOrnsteinUhlenbeck(start=0.0).covariance([-1.0]), "finite numbers that are not negative"),
         (lambda: RoughBergomi().paths([-1.0, 1.0], 2), "the model begins at time 0; got -1"),
-        (lambda: RoughBergomi(resolution=1e-5).paths([0.0, 1.0], 2), "100000 steps are too many"),
+        (lambda: RoughBergomi(resolution=1e-5).paths([0.0, 1.0], 2), "100000 steps are too many.*or method='markov'"),
+        (lambda: RoughBergomi(method="fast"), "method must be 'exact' or 'markov'"),
     ],
 )
 def test_sentences(call, words):

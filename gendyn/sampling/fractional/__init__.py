@@ -1,6 +1,7 @@
 """Fractional Brownian motion: its laws, exact paths, and a Markov approximation with exact steps."""
 
 from gendyn.sampling.fractional.decay_rates import published_rates, rates_between
+from gendyn.sampling.fractional.driven_paths import sample_with_driver
 from gendyn.sampling.fractional.exact_paths import sample_fractional_brownian_motion, sample_fractional_noise
 from gendyn.sampling.fractional.gaussian_rows import sample_gaussian, sample_stationary
 from gendyn.sampling.fractional.hurst_family import HurstFamily
@@ -49,6 +50,7 @@ __all__ = [
     "sample_gaussian",
     "sample_markov_approximation",
     "sample_stationary",
+    "sample_with_driver",
     "stationary_relaxation",
     "stream_fractional_noise",
     "variance_constant",
