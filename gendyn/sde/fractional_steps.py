@@ -2,7 +2,7 @@ r"""Exact steps of a linear equation with fractional noise, whatever their lengt
 
 .. math::
 
-    dX = \theta (\mu - X)\,dt + \sigma\,d\hat B, \qquad
+    dX = (b - \theta X)\,dt + \sigma\,d\hat B, \qquad
     d\hat B = \sum_k \omega_k\,dY_k + \sum_j \xi_j\,d\varphi_j, \qquad dY_k = -\gamma_k Y_k\,dt + dB
 
 of each feature is a Gaussian transition of :math:`z = (X, Y, \xi)`,
@@ -11,11 +11,14 @@ of each feature is a Gaussian transition of :math:`z = (X, Y, \xi)`,
     \Phi_{xk} = -\sigma \omega_k \gamma_k D_k, \quad
     D_k = \int_0^h e^{-\theta (h - s)} e^{-\gamma_k s} ds, \quad RR^\top = Q .
 
-Q is that of a step so short that five nodes integrate it, doubled: :math:`Q_{2h} = Q_h + \Phi_h Q_h \Phi_h^\top`, with
-:math:`\Phi_h` in closed form. It is singular to rounding as soon as steps are short, so R comes from eigenvalues of the
-correlations, and is differentiated as a root and not as a decomposition. A force f held over the step adds
-:math:`f \int_0^h e^{-\theta s} ds` to X; a control u that shifts dB by u dt adds :math:`B u`, with
-:math:`B = \int_0^h k(\tau) d\tau` and k what an impulse of the driver leaves after a time.
+With what an impulse of the driver leaves after a time, :math:`k(\tau) = (k_x, e^{-\gamma \tau}, 0)`, the noise is
+:math:`\int_0^h k(h - s)\,dB_s` of covariance :math:`Q = \int_0^h k k^\top d\tau`, singular to rounding as soon as steps are
+short. Gauss-Legendre nodes graded to 0 make it a product :math:`K K^\top` with one column for each node, and the
+orthogonal factor of :math:`K^\top = O L` turns it: :math:`R = K O`. Nothing is inverted and O is held when R is
+differentiated, which leaves the slope of :math:`RR^\top` exact, since the columns of O span the rows of K.
+
+A force f held over the step adds :math:`f \int_0^h e^{-\theta s} ds` to X; a control u that shifts dB by u dt adds
+:math:`B u`, with :math:`B = \int_0^h k\,d\tau`.
 """
 
 from __future__ import annotations
@@ -27,13 +30,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["FractionalSteps", "differentiable_root", "fractional_steps"]
+__all__ = ["FractionalSteps", "fractional_steps"]
 
-_SHORT = 0.125
-"""Fastest rate times step at which five Gauss-Legendre nodes are exact to rounding."""
-
-_SINGULAR = 1e-14
-"""Eigenvalues of correlations below this part of the largest are rounding errors."""
+_NODES = ((2.0, 12, 1), (100.0, 32, 3), (1e4, 64, 6), (math.inf, 96, 8))
+"""Up to which fastest rate times step how many nodes, graded by which power, integrate to 1e-8 or better."""
 
 
 class FractionalSteps(NamedTuple):
@@ -68,7 +68,7 @@ class FractionalSteps(NamedTuple):
 
 
 def fractional_steps(
-    gaps: Tensor, rates: Tensor, weights: Tensor, theta: Tensor, mean: Tensor, rises: Tensor | None = None
+    gaps: Tensor, rates: Tensor, weights: Tensor, theta: Tensor, offset: Tensor, rises: Tensor | None = None
 ) -> FractionalSteps:
     r"""Return the transitions of steps.
 
@@ -80,8 +80,8 @@ def fractional_steps(
         :math:`\gamma`, ``(K,)``.
     weights
         :math:`\sigma \omega`, ``(D, K)``.
-    theta, mean
-        :math:`\theta` and :math:`\mu`, ``(D,)``.
+    theta, offset
+        :math:`\theta` and :math:`b`, ``(D,)``.
     rises
         :math:`\sigma` times the increments of the modes :math:`\varphi`, ``(M, G, D, r)``; ``None`` for none.
 
@@ -93,7 +93,7 @@ def fractional_steps(
     tensor([0.2162, 0.2500], dtype=torch.float64)
     """
     count = len(rates)
-    theta, mean = theta.expand(len(weights)), mean.expand(len(weights))
+    theta, offset = theta.expand(len(weights)), offset.expand(len(weights))
     decay = torch.exp(-rates * gaps[..., None])
     keep = torch.exp(-theta * gaps[..., None])
     own = -(rates * weights) * _both(theta, rates, gaps)
@@ -103,7 +103,7 @@ def fractional_steps(
     lower = torch.diag_embed(rest, 1)[..., :-1, :].expand(*keep.shape, width - 1, width)
     matrix = torch.cat([first[..., None, :], lower], -2)
     held = _integral(theta, gaps[..., None])
-    covariance = _covariance(gaps, rates, weights, theta)
+    root = _root(gaps, rates, weights, theta)
     reached = _integral(rates, gaps[..., None])
     # What the driver adds to X: its own increment, less what relaxes meanwhile.
     driven = _mixed(theta, rates, gaps)
@@ -113,41 +113,11 @@ def fractional_steps(
     return FractionalSteps(
         gaps,
         matrix,
-        torch.nn.functional.pad((theta * mean * held)[..., None], (0, width - 1)),
-        torch.nn.functional.pad(differentiable_root(covariance), (0, 0, 0, extra)),
+        torch.nn.functional.pad((offset * held)[..., None], (0, width - 1)),
+        torch.nn.functional.pad(root, (0, 0, 0, extra)),
         torch.nn.functional.pad(drive, (0, extra)),
         held,
     )
-
-
-def differentiable_root(covariance: Tensor) -> Tensor:
-    r"""Return R with :math:`RR^\top = Q` of ``(..., d, d)``, which may be singular to rounding, with a slope.
-
-    A covariance of constant rank moves by :math:`dQ = P\,dQ + dQ\,P - P\,dQ\,P`, with P the projection onto its range,
-    which :math:`dR = (I - \tfrac12 P)\,dQ\,(R^\top)^+` fulfils. Eigenvectors, whose own slopes are infinite where
-    eigenvalues meet, are held.
-
-    Examples
-    --------
-    >>> a = torch.tensor([[2.0], [1.0]], dtype=torch.float64, requires_grad=True)
-    >>> root = differentiable_root(a @ a.mT)
-    >>> (root @ root.mT)[0, 1].backward()
-    >>> a.grad.flatten()  # the slopes of the product of the two
-    tensor([1., 2.], dtype=torch.float64)
-    """
-    fixed = covariance.detach()
-    scale = fixed.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(fixed.dtype).tiny).sqrt()
-    values, vectors = torch.linalg.eigh(fixed / scale[..., :, None] / scale[..., None, :])
-    kept = values > _SINGULAR * values[..., -1:]
-    size = torch.where(kept, values, 0.0).sqrt()
-    root: Tensor = scale[..., :, None] * vectors * size[..., None, :]
-    if not covariance.requires_grad:
-        return root
-    inverse = vectors / scale[..., :, None] * torch.where(kept, 1 / size, 0.0)[..., None, :]
-    projection = root @ inverse.mT
-    move = (covariance - fixed) @ inverse
-    result: Tensor = root + move - 0.5 * projection @ move
-    return result
 
 
 def _integral(rate: Tensor, h: Tensor) -> Tensor:
@@ -198,31 +168,21 @@ def _halfway(theta: Tensor, gaps: Tensor) -> Tensor:
     return torch.exp(-0.5 * theta * gaps[..., None])[..., None]
 
 
-def _covariance(gaps: Tensor, rates: Tensor, weights: Tensor, theta: Tensor) -> Tensor:
-    """Return what the driver adds to (X, Y) over steps, ``(M, G, D, 1 + K, 1 + K)``."""
+def _root(gaps: Tensor, rates: Tensor, weights: Tensor, theta: Tensor) -> Tensor:
+    """Return the root of what the driver adds to (X, Y) over steps, ``(M, G, D, 1 + K, 1 + K)``."""
     fastest = max(float(rates[-1]), float(theta.detach().abs().max()))
-    longest = float(gaps.max()) if gaps.numel() else 0.0
-    doublings = max(0, math.ceil(math.log2(max(fastest * longest, 1e-9) / _SHORT)))
-    h = gaps / 2**doublings
-    nodes, share = np.polynomial.legendre.leggauss(5)
-    sums = rates[:, None] + rates
-    across = torch.zeros((), dtype=torch.float64, device=gaps.device)
-    own = torch.zeros((), dtype=torch.float64, device=gaps.device)
-    for node, weight in zip(nodes, share, strict=True):
-        tau = h * (node + 1) / 2
-        fading = torch.exp(-rates * tau[..., None])[:, :, None]
-        impulse = (weights * (fading - theta[:, None] * _both(theta, rates, tau))).sum(-1, keepdim=True)
-        part = (weight / 2) * h[..., None, None]
-        across, own = across + part * impulse * fading, own + (part * impulse.square())[..., 0]
-    for _ in range(doublings):
-        among = (-torch.expm1(-sums * h[..., None, None]) / sums)[:, :, None]
-        fading = torch.exp(-rates * h[..., None])[:, :, None]
-        keep = torch.exp(-theta * h[..., None])
-        taken = -(rates * weights) * _both(theta, rates, h)
-        forms = (among * taken[..., None, :]).sum(-1)
-        own = own + keep.square() * own + 2 * keep * (taken * across).sum(-1) + (taken * forms).sum(-1)
-        across = across + fading * (keep[..., None] * across + forms)
-        h = 2 * h
-    among = (-torch.expm1(-sums * gaps[..., None, None]) / sums)[:, :, None].expand(*own.shape, *sums.shape)
-    top = torch.cat([own[..., None], across], -1)
-    return torch.cat([top[..., None, :], torch.cat([across[..., None], among], -1)], -2)
+    extent = fastest * float(gaps.max()) if gaps.numel() else 0.0
+    count, power = next((n, p) for limit, n, p in _NODES if extent <= limit)
+    nodes, share = np.polynomial.legendre.leggauss(max(count, len(rates) + 1))
+    unit = torch.from_numpy((nodes + 1) / 2).to(gaps)
+    mass = power * unit ** (power - 1) * torch.from_numpy(share / 2).to(gaps)
+    tau = gaps[..., None] * unit**power
+    size = (gaps[..., None] * mass).sqrt()
+    # (M, G, N, K), and with features (M, G, N, D, K)
+    fading = torch.exp(-rates * tau[..., None])
+    left = fading[..., None, :] - theta[:, None] * _both(theta, rates, tau)
+    own = ((weights * left).sum(-1) * size[..., None]).movedim(-1, -2)
+    memory = (fading * size[..., None]).mT
+    impulses = torch.cat([own[..., None, :], memory[:, :, None].expand(*own.shape[:3], *memory.shape[-2:])], -2)
+    turn: Tensor = torch.linalg.qr(impulses.detach().mT).Q
+    return impulses @ turn

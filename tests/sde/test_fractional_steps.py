@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gendyn.sampling.fractional import KernelFit, published_rates, rates_between, variance_constant
-from gendyn.sde.fractional_steps import differentiable_root, fractional_steps
+from gendyn.sde.fractional_steps import fractional_steps
 
 RATES = published_rates(5, 20.0)
 
@@ -100,12 +100,3 @@ def test_slopes_of_moments_are_those_of_differences() -> None:
         for x, args in ((theta, lambda d: (theta + d, scale)), (scale, lambda d: (theta, scale + d))):
             difference = (moment(*args(1e-5)) - moment(*args(-1e-5))) / 2e-5
             torch.testing.assert_close(x.grad[0], difference, rtol=1e-6, atol=1e-8)
-
-
-def test_the_root_of_a_singular_covariance_has_the_slope_of_the_covariance() -> None:
-    a = torch.tensor([[1.0, 0.5], [0.2, 1.0], [2.0, 0.1]], dtype=torch.float64).requires_grad_()
-    probe = torch.tensor([[1.0, 2.0, 0.5], [2.0, -1.0, 0.3], [0.5, 0.3, 0.7]], dtype=torch.float64)
-    root = differentiable_root(a @ a.mT)
-    (found,) = torch.autograd.grad((root @ root.mT * probe).sum(), a)
-    (right,) = torch.autograd.grad((a @ a.mT * probe).sum(), a)
-    torch.testing.assert_close(found, right, rtol=1e-7, atol=1e-7)

@@ -77,6 +77,11 @@ class HurstFamily:
         return self.kind == "I" and self.past == "modes"
 
     @property
+    def n_modes(self) -> int:
+        """Number of modes of each feature's past."""
+        return PastModes(0.5, self.horizon).rank if self.modes else 0
+
+    @property
     def stationary(self) -> bool:
         """Whether the processes begin in their stationary law, and not with 0."""
         return self.kind == "I" and self.past == "stationary"
