@@ -26,6 +26,7 @@ from gendyn.models import load
 from gendyn.sampling import sample
 from gendyn.sde import (
     FractionalOU,
+    FractionalSDE,
     GRUClassifier,
     GRUODEBayes,
     LatentSDE,
@@ -48,6 +49,7 @@ __all__ = [
     "FlowMatching",
     "FractionalBridge",
     "FractionalOU",
+    "FractionalSDE",
     "GRUClassifier",
     "GRUODEBayes",
     "LatentSDE",

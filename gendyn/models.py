@@ -25,6 +25,7 @@ from gendyn.interpolants import (
 from gendyn.mjp import MarkovJumpModel
 from gendyn.sde import (
     FractionalOU,
+    FractionalSDE,
     GRUClassifier,
     GRUODEBayes,
     LatentSDE,
@@ -44,6 +45,7 @@ MODELS: dict[str, type[Estimator]] = {
     "FlowMatching": FlowMatching,
     "FractionalBridge": FractionalBridge,
     "FractionalOU": FractionalOU,
+    "FractionalSDE": FractionalSDE,
     "GRUClassifier": GRUClassifier,
     "GRUODEBayes": GRUODEBayes,
     "MTANClassifier": MTANClassifier,

@@ -229,6 +229,18 @@ CASES = {
             "watched": {"hurst": 0.7, "rates": (0.1, 1.0, 20.0), "validation_fraction": 0.3, "patience": 30},
         }.items()
     },
+    **{
+        f"FractionalSDE({name})": Case(
+            gendyn.FractionalSDE,
+            {"count": 3, "hidden": 6, "context": 4, "epochs": 30, "batch_size": 40, "step": 0.5, **parameters},
+            data=series(40),
+            fresh=series(40, seed=9),
+        )
+        for name, parameters in {
+            "guided": {},
+            "control": {"posterior": "control", "drift": "linear", "hurst": 0.7, "kind": "II", "patience": 30},
+        }.items()
+    },
     "LatentSDE": Case(
         gendyn.LatentSDE,
         {"latent": 2, "hidden": 6, "context": 4, "step": 0.25, "epochs": 30, "batch_size": 40},

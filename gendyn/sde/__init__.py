@@ -3,7 +3,10 @@
 from gendyn.sde.classifier import StableSDEClassifier
 from gendyn.sde.control_channels import ControlChannels
 from gendyn.sde.forecaster import StableSDEForecaster
+from gendyn.sde.fractional_model import FractionalModel
 from gendyn.sde.fractional_ou import FractionalOU
+from gendyn.sde.fractional_prior import FractionalPrior
+from gendyn.sde.fractional_sde import FractionalSDE
 from gendyn.sde.gated_recurrence import GatedRecurrence
 from gendyn.sde.gru_classifier import GRUClassifier
 from gendyn.sde.gru_ode import GRUFlow, GRUODEModel
@@ -30,7 +33,10 @@ __all__ = [
     "NOISE_LEVELS",
     "ControlChannels",
     "EvidenceBound",
+    "FractionalModel",
     "FractionalOU",
+    "FractionalPrior",
+    "FractionalSDE",
     "GRUClassifier",
     "GRUFlow",
     "GRUODEBayes",

@@ -56,12 +56,12 @@ class _Layout(NamedTuple):
 
     def series(self, x: Tensor) -> Tensor:
         """Return an array of laws as one of series."""
-        apart = x.unflatten(2, (self.samples, -1))
+        apart = x.reshape(*x.shape[:2], self.samples, -1, *x.shape[3:])
         return apart.movedim(1, 3).movedim(1, 0).flatten(1, 2)
 
     def law(self, x: Tensor) -> Tensor:
         """Return an array of series as one of laws."""
-        apart = x.unflatten(1, (self.laws, -1))
+        apart = x.reshape(len(x), self.laws, -1, *x.shape[2:])
         return apart.movedim(0, 1).movedim(3, 1).flatten(2, 3)
 
     def repeat(self, x: Tensor) -> Tensor:
@@ -110,12 +110,15 @@ class FractionalModel(nn.Module):
     >>> from gendyn.sampling.fractional import HurstFamily, rates_between
     >>> from gendyn.sde import read_series
     >>> from gendyn.sde.approach_times import approach_times
-    >>> series = read_series(torch.randn(3, 5, generator=torch.Generator().manual_seed(0)), times=torch.linspace(0, 1, 5))
+    >>> values = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    >>> series = read_series(values, times=torch.linspace(0, 1, 5))
     >>> prior = FractionalPrior(1, HurstFamily(rates_between(0.1, 1.0, 5), 1.0), "linear")
     >>> model = FractionalModel(prior)
     >>> model.bound(series, *approach_times(series.times, series.lengths), seed=0).value().shape
     torch.Size([3])
     """
+
+    rates: Tensor
 
     def __init__(
         self,
@@ -132,6 +135,7 @@ class FractionalModel(nn.Module):
         self.prior, self.posterior = prior, posterior
         start = torch.full((dim,), math.log(0.3)) if noise is None else noise.log()
         self.log_noise = nn.Parameter(start, requires_grad=noise is None)
+        self.free_noise = noise is None
         self.register_buffer("rates", torch.as_tensor(prior.family.rates, dtype=torch.float64), persistent=False)
         self.net: nn.Module | None = None
         if prior.net is not None:
@@ -159,30 +163,39 @@ class FractionalModel(nn.Module):
         seed
             Of the noise.
         n_samples
-            Noise paths ``S`` of each series.
+            Noise paths ``S`` of each series. Without a network all is normal, and the expectation is taken exactly: S
+            is 1, and nothing is drawn.
         """
-        x, spent, started, batch, layout = self._run(series, grid, places, seed, n_samples)
-        noise = self.log_noise.to(torch.float64)
+        batch = self._prepare(series, grid, places)
+        exact = self._expected(batch)
+        if self.net is None:
+            return exact
+        found = self._sampled(batch, seed, n_samples)
+        # The linear part is known exactly: what the same noise makes of it is a control variate.
+        plain = self._sampled(batch, seed, n_samples, residual=False)
+        return EvidenceBound(*(f - p + e for f, p, e in zip(found, plain, exact, strict=True)))
+
+    def paths(self, series: Series, grid: Tensor, places: Tensor, *, seed: int, n_samples: int = 1) -> Tensor:
+        """Return paths given series, ``(S, B, M, D)``; arguments are those of :meth:`bound`."""
+        batch = self._prepare(series, grid, places)
+        layout = _Layout(len(batch.start_mean), n_samples)
+        return layout.series(self._run(batch, layout, seed, residual=self.net is not None)[0]).movedim(-1, 2)
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _sampled(self, batch: _Batch, seed: int, samples: int, residual: bool = True) -> EvidenceBound:
+        """Return the bound from paths, with or without the networks."""
+        layout = _Layout(len(batch.start_mean), samples)
+        x, spent, started = self._run(batch, layout, seed, residual)
+        noise = self.log_noise.to(torch.float64)[:, None, None]
         values, seen = (layout.repeat(part.movedim(0, -1)) for part in (batch.values, batch.seen))
-        error = (values - x) / noise.exp()[:, None, None]
-        density = -0.5 * error.square() - noise[:, None, None] - 0.5 * math.log(2 * math.pi)
+        density = -0.5 * ((values - x) / noise.exp()).square() - noise - 0.5 * math.log(2 * math.pi)
         told = layout.series(torch.where(seen, density, 0.0).sum(-1)).sum(-1)
         first = layout._replace(samples=1).series(started)[0].sum(-1)
         return EvidenceBound(told, layout.series(spent).sum(-1), first)
 
-    def paths(self, series: Series, grid: Tensor, places: Tensor, *, seed: int, n_samples: int = 1) -> Tensor:
-        """Return paths given series, ``(S, B, M, D)``; arguments are those of :meth:`bound`."""
-        x, *_, layout = self._run(series, grid, places, seed, n_samples)
-        return layout.series(x).movedim(-1, 2)
-
-    # --- inside --------------------------------------------------------------------------------------------
-
-    def _run(
-        self, series: Series, grid: Tensor, places: Tensor, seed: int, samples: int
-    ) -> tuple[Tensor, Tensor, Tensor, _Batch, _Layout]:
-        """Return paths ``(G, D, C, M)``, divergences of paths and of their starts, and what they were made of."""
-        batch = self._prepare(series, grid, places)
-        layout = _Layout(len(batch.start_mean), samples)
+    def _run(self, batch: _Batch, layout: _Layout, seed: int, residual: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return paths ``(G, D, C, M)``, and divergences of paths and of their starts."""
         generator = torch_generator(seed, "path")
 
         def normals(like: Tensor, count: int) -> Tensor:
@@ -191,7 +204,7 @@ class FractionalModel(nn.Module):
 
         s, turn, offset, *_ = batch.pulls.start
         aim = offset / (1 + s)[..., None, :]
-        if batch.begin is not None:
+        if batch.begin is not None and residual:
             aim = aim + batch.begin
         started = 0.5 * ((torch.log1p(s) - s / (1 + s))[..., None, :] + aim.square()).sum(-1)
         aim = layout.repeat(aim)
@@ -204,7 +217,7 @@ class FractionalModel(nn.Module):
             phi, turned, s = batch.steps.matrix[k], batch.turned[k], pulls.strength[k][..., None, :]
             moved = z @ phi.mT + batch.steps.shift[k][..., None, :]
             pulled = layout.repeat(pulls.offset[k]) - z @ pulls.gain[k]
-            if self.net is not None:
+            if residual:
                 moved, pulled, s, shift = self._residual(k, z, moved, pulled, s, batch, layout)
                 mean = pulled / (1 + s) + shift
             else:
@@ -217,7 +230,41 @@ class FractionalModel(nn.Module):
                 z = moved + mean @ turned.mT + normals(mean, root.shape[-1]) @ root.mT
                 spent = spent + 0.5 * mean.square().sum(-1)
             xs.append(z[..., 0])
-        return torch.stack(xs, -1), spent, started, batch, layout
+        return torch.stack(xs, -1), spent, started
+
+    def _expected(self, batch: _Batch) -> EvidenceBound:
+        """Return the bound without networks, from the moments of the state under the posterior."""
+        s, turn, offset, *_ = batch.pulls.start
+        aim, root = offset / (1 + s)[..., None, :], batch.start_root @ turn
+        started = 0.5 * ((torch.log1p(s) - s / (1 + s)).sum(-1)[..., None] + aim.square().sum(-1))
+        mean = batch.start_mean[..., None, :] + aim @ root.mT
+        covariance = root / (1 + s)[..., None, :] @ root.mT
+        guided, pulls = self.posterior == "guided", batch.pulls.steps
+        means, variances, spent = [mean[..., 0]], [covariance[..., 0, 0]], torch.zeros_like(started)
+        for k in range(len(batch.steps.gaps)):
+            s, turned = pulls.strength[k], batch.turned[k]
+            loop = pulls.gain[k] / (1 + s)[..., None, :]
+            aim = pulls.offset[k] / (1 + s)[..., None, :] - mean @ loop
+            matrix = batch.steps.matrix[k] - turned @ loop.mT
+            cost = aim.square().sum(-1) + ((covariance @ loop) * loop).sum((-2, -1))[..., None]
+            if guided:
+                cost = cost + (torch.log1p(s) - s / (1 + s)).sum(-1)[..., None]
+                added = turned / (1 + s)[..., None, :] @ turned.mT
+            else:
+                added = batch.steps.root[k] @ batch.steps.root[k].mT
+            spent = spent + 0.5 * cost
+            mean = mean @ batch.steps.matrix[k].mT + batch.steps.shift[k][..., None, :] + aim @ turned.mT
+            covariance = matrix @ covariance @ matrix.mT + added
+            means.append(mean[..., 0])
+            variances.append(covariance[..., 0, 0])
+        noise = self.log_noise.to(torch.float64)[:, None]
+        error = (batch.values - torch.stack(means)).square() + torch.stack(variances)[..., None]
+        density = -0.5 * error * torch.exp(-2 * noise) - noise - 0.5 * math.log(2 * math.pi)
+        layout = _Layout(len(batch.start_mean), 1)
+        told, path, first = (
+            layout.series(part).sum(-1) for part in (torch.where(batch.seen, density, 0.0).sum(0), spent, started)
+        )
+        return EvidenceBound(told, path, first[0])
 
     def _residual(
         self, k: int, z: Tensor, moved: Tensor, pulled: Tensor, s: Tensor, batch: _Batch, layout: _Layout
@@ -238,7 +285,7 @@ class FractionalModel(nn.Module):
         memory = z[..., 1 : 1 + len(self.rates)] * (2 * self.rates).sqrt()
         seen = torch.cat([x, layout.series(pull), layout.series(memory).flatten(2)], -1).to(self.log_noise.dtype)
         found = self.net(softplus(self.state(seen) + batch.told[k])) * batch.active[k]
-        control, trust = layout.law(found.to(torch.float64).unflatten(-1, (2, -1)).movedim(-2, -1)).unbind(-1)
+        control, trust = layout.law(found.to(torch.float64).reshape(*x.shape[:2], 2, -1).movedim(-2, -1)).unbind(-1)
         shift = (control * batch.steps.gaps[k].sqrt()[..., None, None])[..., None] * along[..., None, :]
         if self.posterior == "guided":
             scale = torch.exp(_TRUST * torch.tanh(trust / _TRUST))[..., None]
@@ -257,9 +304,9 @@ class FractionalModel(nn.Module):
         there = empty.scatter_add(1, at, seen.to(torch.float64)) > 0
         laws = 1 if len(clock) == 1 and bool((there == there[:1]).all()) else batch
         # (B, M, D) as (M, G, D, B / G).
-        values, there = (part.unflatten(0, (laws, -1)).permute(2, 0, 3, 1) for part in (values, there))
+        values, there = (part.reshape(laws, -1, *part.shape[1:]).permute(2, 0, 3, 1) for part in (values, there))
         theta, offset = prior.rate.to(torch.float64), prior.offset.to(torch.float64)
-        volatility = prior.log_volatility.to(torch.float64).exp()
+        volatility = prior.volatility
         weights = volatility[:, None] * prior.family.weights(prior.hurst.cpu()).to(device)
         rises = None
         if prior.family.modes:
@@ -283,7 +330,9 @@ class FractionalModel(nn.Module):
         memory = self.rates.new_zeros(size, size)
         if prior.family.stationary:
             memory = symmetric_root(driven_covariance(self.rates, self.rates.new_tensor(math.inf)))
-        rest = torch.block_diag(memory, torch.eye(prior.family.n_modes, dtype=torch.float64, device=memory.device))
+        modes = prior.family.n_modes
+        rest = torch.nn.functional.pad(memory, (0, modes, 0, modes))
+        rest = rest + torch.diag(torch.nn.functional.pad(memory.new_ones(modes), (size, 0)))
         first = torch.nn.functional.pad(prior.start_log_deviation.to(torch.float64).exp()[:, None], (0, self.width - 1))
         lower = torch.nn.functional.pad(rest, (1, 0)).expand(prior.dim, -1, -1)
         return torch.cat([first[:, None], lower], 1)
@@ -302,5 +351,5 @@ class FractionalModel(nn.Module):
         gap = (series.times.gather(1, row) - now).clamp_min(0.0).to(like)[..., None]
         near = contexts.gather(1, row.to(like.device)[..., None].expand(-1, -1, contexts.shape[2]))
         told = self.table(torch.cat([near, gap, (gap + 1e-3).log()], 2))
-        begin = self.begin(contexts[:, 0]).to(torch.float64).unflatten(-1, (self.prior.dim, -1))
+        begin = self.begin(contexts[:, 0]).to(torch.float64).reshape(len(series), self.prior.dim, -1)
         return told.unbind(1), active.unbind(1), _Layout(laws, 1).law(begin[None])

@@ -26,6 +26,7 @@ from gendyn.data import Paths
 from gendyn.randomness import Seed, as_seed, torch_generator
 from gendyn.sampling.fractional import StationaryRelaxation, relaxation_rates, stationary_relaxation
 from gendyn.sampling.linear import LinearProcess
+from gendyn.sde.channel_checks import check_channels
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
 from gendyn.sde.fractional_parameters import STILL, FractionalParameters
 from gendyn.sde.fractional_posterior import FractionalPosterior
@@ -36,7 +37,6 @@ from gendyn.training import Checkpoint, Estimator, fingerprint
 
 __all__ = ["FractionalOU"]
 
-_FEWEST = 8
 _NEAREST = 1 / 300
 """Gaps shorter than this part of the median one are no scale of their own."""
 
@@ -166,7 +166,7 @@ class FractionalOU(Estimator):
         series = read_series(data, times=times, mask=mask).to("cpu")
         root, dtype = as_seed(seed), series.values.dtype
         clock, values = series.times, series.values.to(torch.float64)
-        _check_channels(series)
+        check_channels(series)
         gaps = clock.diff(dim=1)
         unit = float(gaps[gaps > 0].median())
         span = float((clock[:, -1] - clock[:, 0]).max())
@@ -462,17 +462,3 @@ def _given(value: str | float, fits: Callable[[float], bool]) -> bool:
 
 def _since_start(times: Tensor) -> Tensor:
     return times - times[:, :1]
-
-
-def _check_channels(series: Series) -> None:
-    """Say which channel no law can be learned of."""
-    if not bool((series.times[:, -1] > series.times[:, 0]).any()):
-        raise ValueError("a process needs series of at least two times; each of these has one")
-    for d in range(series.dim):
-        values = series.values[:, :, d]
-        there = values[~values.isnan()].to(torch.float64)
-        name = repr(series.names[d]) if series.names else str(d)
-        if len(there) < _FEWEST:
-            raise ValueError(f"channel {name} has {len(there)} observed values; at least {_FEWEST} are needed")
-        if float(there.max() - there.min()) <= 1e-12 * max(1e-300, float(there.abs().max())):
-            raise ValueError(f"channel {name} is constant; give one that moves, or leave it out")

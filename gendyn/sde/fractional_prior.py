@@ -2,7 +2,9 @@ r"""The prior of a fractional SDE: drift, volatility and Hurst index of each fea
 
 .. math:: dX = \bigl(b - \theta X + \nu(X)\bigr)\,dt + \sigma\,d\hat B_H, \qquad X_0 \sim \mathcal N(m, s^2)
 
-with a network :math:`\nu` that begins with 0. The Hurst index is :math:`H = 1 / (1 + e^{-r})`, with r = 0 at first.
+with a network :math:`\nu` that begins with 0. The Hurst index is :math:`H = 1 / (1 + e^{-r})`, with r = 0 at first, and
+the volatility :math:`\sigma = v\,\delta^{-H}` is told by the deviation v of the noise over a gap :math:`\delta` that is
+typical of the data: of that they say as much whatever H is.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ class FractionalPrior(nn.Module):
         ``"network"``, ``"linear"`` (:math:`\nu = 0`) or ``"none"``.
     hidden
         Width of the network.
+    gap
+        :math:`\delta`.
     hurst
         Of each feature, where it is known.
     seed
@@ -44,8 +48,8 @@ class FractionalPrior(nn.Module):
 
     Attributes
     ----------
-    logit_hurst, log_volatility, rate, offset, start_mean, start_log_deviation : Tensor
-        r, :math:`\ln \sigma`, :math:`\theta`, b, m and :math:`\ln s`, ``(D,)`` each.
+    logit_hurst, log_deviation, rate, offset, start_mean, start_log_deviation : Tensor
+        r, :math:`\ln v`, :math:`\theta`, b, m and :math:`\ln s`, ``(D,)`` each.
 
     Examples
     --------
@@ -68,17 +72,19 @@ class FractionalPrior(nn.Module):
         drift: Drift = "network",
         hidden: int = 32,
         *,
+        gap: float = 1.0,
         hurst: Sequence[float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.dim = self.noise_dim = dim
-        self.family = family
+        self.family, self.gap = family, gap
+        self.free_drift = drift != "none"
         start = [0.0] * dim if hurst is None else [math.log(h / (1 - h)) for h in hurst]
         self.logit_hurst = nn.Parameter(torch.tensor(start), requires_grad=hurst is None)
-        self.log_volatility = nn.Parameter(torch.zeros(dim))
-        self.rate = nn.Parameter(torch.zeros(dim), requires_grad=drift != "none")
-        self.offset = nn.Parameter(torch.zeros(dim), requires_grad=drift != "none")
+        self.log_deviation = nn.Parameter(torch.zeros(dim))
+        self.rate = nn.Parameter(torch.zeros(dim), requires_grad=self.free_drift)
+        self.offset = nn.Parameter(torch.zeros(dim), requires_grad=self.free_drift)
         self.start_mean = nn.Parameter(torch.zeros(dim))
         self.start_log_deviation = nn.Parameter(torch.zeros(dim))
         self.net: nn.Module | None = None
@@ -90,6 +96,11 @@ class FractionalPrior(nn.Module):
     def hurst(self) -> Tensor:
         """H of each feature, ``(D,)``, float64."""
         return torch.sigmoid(self.logit_hurst.to(torch.float64))
+
+    @property
+    def volatility(self) -> Tensor:
+        r""":math:`\sigma` of each feature, ``(D,)``, float64."""
+        return self.log_deviation.to(torch.float64).exp() * self.gap**-self.hurst
 
     def noise(self) -> FractionalNoise:
         """Return the noise of the process, for :func:`gendyn.sample`."""
@@ -112,4 +123,4 @@ class FractionalPrior(nn.Module):
 
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         """Return the diffusion ``(D, D)``, a diagonal matrix."""
-        return torch.diag(self.log_volatility.exp()).to(x)
+        return torch.diag(self.volatility).to(x)

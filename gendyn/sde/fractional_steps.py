@@ -12,9 +12,9 @@ of each feature is a Gaussian transition of :math:`z = (X, Y, \xi)`,
     D_k = \int_0^h e^{-\theta (h - s)} e^{-\gamma_k s} ds, \quad RR^\top = Q .
 
 With what an impulse of the driver leaves after a time, :math:`k(\tau) = (k_x, e^{-\gamma \tau}, 0)`, the noise is
-:math:`\int_0^h k(h - s)\,dB_s` of covariance :math:`Q = \int_0^h k k^\top d\tau`, singular to rounding as soon as steps are
-short. Gauss-Legendre nodes graded to 0 make it a product :math:`K K^\top` with one column for each node, and the
-orthogonal factor of :math:`K^\top = O L` turns it: :math:`R = K O`. Nothing is inverted and O is held when R is
+:math:`\int_0^h k(h - s)\,dB_s` of covariance :math:`Q = \int_0^h k k^\top d\tau`, singular to rounding as soon as
+steps are short. Gauss-Legendre nodes graded to 0 make it a product :math:`K K^\top` with a column for each node, and
+the orthogonal factor of :math:`K^\top = O L` turns it: :math:`R = K O`. Nothing is inverted and O is held when R is
 differentiated, which leaves the slope of :math:`RR^\top` exact, since the columns of O span the rows of K.
 
 A force f held over the step adds :math:`f \int_0^h e^{-\theta s} ds` to X; a control u that shifts dB by u dt adds

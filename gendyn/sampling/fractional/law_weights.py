@@ -8,9 +8,10 @@ counts, the weights minimise
 
 over 25 lags d from T/1000 to T and the times t = 0, T/4, T/2, by Levenberg-Marquardt from the pathwise ones.
 
-Where H is learned, weights need a slope. With residuals r that nearly vanish, those that stay best move by
+Where H is learned, weights need a slope. With residuals r, those that stay best move by
 
-.. math:: \frac{d\omega}{dH} = -\Bigl(\frac{\partial r}{\partial \omega}\Bigr)^{\!+} \frac{\partial r}{\partial H} .
+.. math:: \frac{d\omega}{dH} = -\Bigl(\nabla_\omega^2 \tfrac12 |r|^2\Bigr)^{-1}
+    \frac{\partial}{\partial H} \nabla_\omega \tfrac12 |r|^2 .
 """
 
 from __future__ import annotations
@@ -122,11 +123,14 @@ def law_weights_slope(
         torch.log((variance + _past(m, first, lag)) / increment_variance(first, lag, hurst + d, kind))
         for m, d in ((modes[1], -_DIFFERENCE), (modes[2], _DIFFERENCE))
     )
-    total = variance + _past(modes[0], first, lag)
-    slope = 2 * (forms @ weights) / total[:, None]
-    change = (before - after) / (2 * _DIFFERENCE)
-    moved: Tensor = torch.linalg.lstsq(slope, change[:, None], driver="gelsd").solution[:, 0]
-    return moved
+    q = variance + _past(modes[0], first, lag)
+    slope = 2 * (forms @ weights) / q[:, None]
+    residual = torch.log(q / increment_variance(first, lag, hurst, kind))
+    # Of half the sum of squares: its second derivative, and how H moves its first one.
+    bend = slope.mT @ slope + torch.tensordot(residual / q, 2 * forms, 1) - (slope.mT * residual) @ slope
+    past_moves = (_past(modes[2], first, lag) - _past(modes[1], first, lag)) / (2 * _DIFFERENCE)
+    moves = (after - before) / (2 * _DIFFERENCE) - residual * past_moves / q
+    return torch.from_numpy(np.linalg.lstsq(bend.numpy(), -(slope.mT @ moves).numpy(), rcond=1e-14)[0])
 
 
 def _lags(horizon: float, shortest: float | None) -> tuple[Tensor, Tensor]:
