@@ -48,6 +48,7 @@ class BentPath(PathOfGaps):
     def __init__(self, knots: Tensor, sigma: float, network: nn.Module, *, base: SplineKind = "linear") -> None:
         super().__init__(knots, sigma)
         self.network = network
+        self.curve: SplineKind = base
         self.base = SplinePath(knots, base, 0.0)
 
     def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,16 +104,17 @@ class Land(DataMetric):
     def fit(self, data: Tensor, *, seed: Seed = 0) -> MetricField:
         """Return the metric of a sample ``(n, d)``."""
         points = data.detach().double()
-        squares = points.square()
+        squares, ones = points.square(), torch.ones_like(points[:, :1])
+        # Minus half the squared distance is bilinear in (x, |x|^2, 1) and (y, 1, |y|^2): one product makes all of them.
+        seen_from = torch.cat([points, -0.5 * ones, -0.5 * squares.sum(1, keepdim=True)], 1).T / self.kappa**2
+        moments = torch.cat([squares, points, ones], 1)
 
         def closeness(x: Tensor) -> Tensor:
-            distance = x.square().sum(1)[:, None] + squares.sum(1) - 2 * x @ points.T
-            return torch.exp(-0.5 * distance.clamp_min(0) / self.kappa**2)
+            return torch.exp(torch.cat([x, x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])], 1) @ seen_from)
 
         def spread(x: Tensor) -> Tensor:
-            w = closeness(x)
-            h = w @ squares - 2 * x * (w @ points) + x.square() * w.sum(1)[:, None]
-            return h.clamp_min(0)
+            second, first, mass = torch.split(closeness(x) @ moments, [x.shape[1], x.shape[1], 1], 1)
+            return (second - 2 * x * first + x.square() * mass).clamp_min(0)
 
         rho = self._regularisation(lambda: torch.cat([spread(some) for some in torch.split(points, 1000)]))
 

@@ -171,3 +171,24 @@ def test_bends_are_learned_where_the_mass_is() -> None:
     found = objective.loss(0, torch.Generator().manual_seed(0)).item()
     grown = 8 / math.log(9.0)
     assert found == pytest.approx((grown + 4) / (grown + 1), rel=0.01)
+
+
+@pytest.mark.parametrize("base", ["linear", "cubic"])
+def test_a_flat_metric_bends_neither_lines_nor_splines(base) -> None:
+    """Both are then where the loss has no slope, and a spline is what it was without a metric."""
+    knots = torch.tensor([0.0, 0.4, 1.0]).double()
+    network = VelocityNetwork(1, (4,), condition_dim=1, seed=0).double()
+    last = list(network.parameters())[-2:]
+    for parameter in last:
+        torch.nn.init.zeros_(parameter)
+    path = BentPath(knots, 0.0, network, base=base)
+    points = torch.tensor([0.0, 1.0, -1.0]).double().reshape(3, 1, 1)
+    data = Snapshots(knots.tolist(), list(points))
+    tuples = CoupledPaths(data, torch.zeros(1, 3, dtype=torch.int64))
+    flat = MetricObjective(path, [torch.ones_like, torch.ones_like], tuples, batch_size=20_000)
+    loss = flat.loss(0, torch.Generator().manual_seed(0))
+    slope = torch.autograd.grad(loss, last)
+    assert max(float(g.abs().max()) for g in slope) < 5e-3
+    steep = MetricObjective(path, [torch.exp, torch.exp], tuples, batch_size=20_000)
+    tilted = torch.autograd.grad(steep.loss(0, torch.Generator().manual_seed(0)), last)
+    assert max(float(g.abs().max()) for g in tilted) > 0.05
