@@ -336,6 +336,7 @@ def test_all_scenes_in_one_report(short, folder):
     assert (folder / "all" / "flashing-ratchet" / "flashing-ratchet.png").exists()
     assert (folder / "all" / "predator-and-prey" / "parameters.csv").exists()
     assert (folder / "all" / "half-a-recording" / "half-a-recording.png").exists()
+    assert (folder / "all" / "rough-volatility" / "rough-volatility.png").exists()
     numbers = json.loads((folder / "all" / "metrics.json").read_text())["scenes"]["half-a-recording"]
     assert numbers["rmse"] < numbers["rmse_line"]
     assert (folder / "all" / "report.html").exists()
@@ -353,6 +354,22 @@ def test_predators_and_prey_are_understood(capsys, folder):
     for where, blind in (("between", "transport"), ("later", "last_population")):
         assert found[f"w2_{where}_learned_mechanism"] < 0.3 * found[f"w2_{where}_{blind}"]
         assert found[f"w2_{where}_learned_mechanism"] < 1.1 * found[f"w2_{where}_floor"]
+
+
+def test_the_volatility_of_a_stock_is_rough(capsys, folder):
+    found = machine(capsys, "demo rough-volatility")["scenes"]["rough-volatility"]
+    made = {p.name for p in (folder / "gendyn-demo").iterdir()}
+    assert made == {"report.html", "paths.npz", "model.safetensors", "metrics.json", "rough-volatility.png"}
+    assert 0.05 < found["hurst_low"] < found["hurst"] < found["hurst_high"] < 0.4
+    # The error of a range looks like roughness to who does not know of it.
+    assert found["hurst_without_error"] < 0.5 * found["hurst"]
+    assert found["variogram_ratio_least"] > 0.85
+    assert found["variogram_ratio_largest"] < 1.15
+    page = (folder / "gendyn-demo" / "report.html").read_text()
+    assert "How rough is volatility?" in page
+    model = gendyn.load(folder / "gendyn-demo" / "model.safetensors")
+    assert model.hurst_.item() == found["hurst"]
+    assert model.noise_.item() == pytest.approx(0.29)
 
 
 def test_demo_on_real_cells(capsys, short):
