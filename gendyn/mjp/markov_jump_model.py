@@ -252,11 +252,13 @@ class MarkovJumpModel(Estimator):
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {level}")
         errors = None if self.method == "zero-shot" else self._errors
-        low, high = (b.fill_diagonal_(torch.nan) for b in self._estimate.interval(errors, level))
-        unknown = ~self.identifiable_[:, None].expand_as(high)
+        low, high = self._estimate.interval(errors, level)
         if self._belief is None:
-            high = torch.where(unknown & ~torch.isnan(high), torch.inf, high)
-        return low, high
+            high = torch.where(self.identifiable_[:, None], high, torch.inf)
+        allowed = check_mask(self.allowed, len(high), "allowed")
+        if allowed is not None:
+            low, high = low * allowed, torch.where(allowed, high, 0.0)
+        return low.fill_diagonal_(torch.nan), high.fill_diagonal_(torch.nan)
 
     def report(self) -> str:
         """Return a letter in plain words: what the data tell, what they do not, and what would help.

@@ -41,7 +41,8 @@ def observe(
     TypeError
         If the data are nothing of the kind.
     ValueError
-        If columns are missing, times fall, one time has two labels, or labels are unfit.
+        If columns are missing, times or states are not finite, times fall, one time has two labels, or labels are
+        unfit.
 
     Examples
     --------
@@ -63,6 +64,7 @@ def observe(
                 f"{', '.join(map(str, data.columns))}: rename them, or use gendyn.read_paths(table, id_key=..., "
                 "time_key=..., values=['state'])"
             )
+        _check_finite(data)
         data = read_paths(_without_repeats(data), id_key="id", time_key="time", values=["state"])
     if not isinstance(data, (Paths, JumpPaths)):
         raise TypeError(
@@ -81,6 +83,9 @@ def _table(pairs: Sequence[Any]) -> pd.DataFrame:
         times, states = (np.asarray(torch.as_tensor(v)).reshape(-1) for v in pair)
         if len(times) != len(states):
             raise ValueError(f"path {k} has {len(times)} times and {len(states)} states; give one state a time")
+        bad = np.flatnonzero(~np.isfinite(times))
+        if len(bad):
+            raise ValueError(f"times must be finite; got {times[bad[0]]} at position {bad[0]} of path {k}")
         bad = np.flatnonzero(np.diff(times) < 0)
         if len(bad):
             raise ValueError(
@@ -89,6 +94,19 @@ def _table(pairs: Sequence[Any]) -> pd.DataFrame:
             )
         parts.append(pd.DataFrame({"id": k, "time": times, "state": states}))
     return pd.concat(parts, ignore_index=True)
+
+
+def _check_finite(table: pd.DataFrame) -> None:
+    """Refuse rows without a time or a state: a look that is not there has no row."""
+    for name in ("time", "state"):
+        column = pd.to_numeric(table[name], errors="coerce") if name == "time" else table[name]
+        bad = np.flatnonzero(column.isna() | column.isin([np.inf, -np.inf]))
+        if len(bad):
+            row = table.iloc[bad[0]]
+            raise ValueError(
+                f"every look needs a finite {name}; got {row[name]} in row {bad[0]} (path {row['id']}): leave out "
+                "the rows of looks that were not made"
+            )
 
 
 def _without_repeats(table: pd.DataFrame) -> pd.DataFrame:
