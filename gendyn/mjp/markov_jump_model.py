@@ -362,7 +362,7 @@ class MarkovJumpModel(Estimator):
         if self.method == "em" and not bool(self.identifiable_.all()):
             prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
             self._likely = torch.where(self.identifiable_[:, None], self._likely, prior)
-        self._changes = int(((seen.labels[:, 1:] != seen.labels[:, :-1]) & seen.inside).sum())
+        self._changes = seen.n_changes
         off = self._estimate.rates()
         self.rate_matrix_ = off - torch.diag(off.sum(1))
         self.process_ = RateMatrix(self.rate_matrix_, seen.states)

@@ -76,8 +76,7 @@ def likelihood_of(seen: StateObservations, noise: Emission) -> Likelihood:
 
 def time_unit(seen: StateObservations) -> float:
     """Return the mean time between changes of the label, with one more change than were seen."""
-    changed = (seen.labels[:, 1:] != seen.labels[:, :-1]) & seen.inside
-    return float((seen.times[:, -1] - seen.times[:, 0]).sum()) / (int(changed.sum()) + 1)
+    return float((seen.times[:, -1] - seen.times[:, 0]).sum()) / (seen.n_changes + 1)
 
 
 def anchor_rates(seen: StateObservations, allowed: Tensor | None = None) -> Tensor:

@@ -152,6 +152,11 @@ class StateObservations:
         """Number of pairs of consecutive looks."""
         return int((self.lengths - 1).sum())
 
+    @property
+    def n_changes(self) -> int:
+        """Number of those pairs whose labels differ."""
+        return int(((self.labels[:, 1:] != self.labels[:, :-1]) & self.inside).sum())
+
     @cached_property
     def lag_of(self) -> Tensor:
         """Index ``(K, L - 1)`` of each interval in :attr:`lags`."""
