@@ -1,6 +1,6 @@
 """Hurst indices: bias, spread and coverage of every estimator, indices learned from noisy looks, and real series.
 
-    GENDYN_DATA=... python benchmarks/hurst.py [--part estimators|noisy|series|generated]
+    GENDYN_DATA=... python benchmarks/hurst.py [--part estimators|noisy|series|generated|varying]
 
 - ``estimators``: fractional noise of 1024 values, 40 series for each H. The floor of the spread is that of the exact
   likelihood.
@@ -11,6 +11,8 @@
 - ``generated``: series that ``gd.FractionalOU`` makes after a fit: their own index less that of the data, and the
   variogram of rough volatility beside that of the data at lags up to 100. The peer is how far published neural
   generators miss (NANSDE-Net 2026, its own estimator: fractional SDE, the better of the two where both are given).
+- ``varying``: an index that falls with time, learned by likelihood from 200 paths of X = exp(B/2 + t/2 - t^2H(t)/8), B
+  exact. The peer is the best constant index; the goal is .08.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from table import begin, parser, row, show, store
 import gendyn as gd
 from gendyn.evaluation import HURST_ESTIMATORS, hurst_index
 from gendyn.sampling import sample_fractional_brownian_motion, sample_fractional_noise
+from gendyn.sampling.fractional import HurstCurve, MultifractionalMotion, variance_constant
 
 Rows = list[dict[str, Any]]
 Array = NDArray[np.float64]
@@ -168,12 +171,61 @@ def generated(quick: bool) -> Rows:
     return rows
 
 
+def varying(quick: bool) -> Rows:
+    """Return how far a learned curve of the index is from the true one."""
+    times = torch.linspace(0, 2, 41 if quick else 81, dtype=torch.float64)
+    truth = 0.3 + 0.5 * torch.sigmoid(7 * (1 - times))
+    exact = torch.linalg.cholesky(riemann_liouville(times[1:], truth[1:]))
+    draw = torch.Generator().manual_seed(3)
+    motion = torch.randn(200, len(times) - 1, dtype=torch.float64, generator=draw) @ exact.mT
+    level = times[1:] / 2 - times[1:] ** (2 * truth[1:]) / 8
+    logs = torch.nn.functional.pad(motion / 2 + level, (1, 0))
+    rows = []
+    flat = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+    curve = HurstCurve(seed=0).double()
+    models: tuple[tuple[str, Any, list[Any]], ...] = (
+        ("constant", lambda t: torch.sigmoid(flat).expand(len(t)), [flat]),
+        ("learned curve", curve, list(curve.parameters())),
+    )
+    for name, index, parameters in models:
+        start = time.perf_counter()
+        optimiser = torch.optim.Adam(parameters, lr=0.03)
+        for _ in range(100 if quick else 300):
+            optimiser.zero_grad()
+            hurst = index(times)
+            # B is what remains of the logarithm, and so depends on the index too.
+            own = 2 * (logs - times / 2) + times ** (2 * hurst) / 4
+            loss = -MultifractionalMotion(times, hurst).log_density(own).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        missed = (index(times).detach() - truth)[1:].abs().mean()
+        rows.append(row(f"H(t), {name}", "mean absolute error", float(missed), seconds=time.perf_counter() - start))
+    rows[1]["peer"] = rows[0]["value"]
+    return rows
+
+
+def riemann_liouville(times: torch.Tensor, hurst: torch.Tensor) -> torch.Tensor:
+    """Return the covariance ``(T, T)`` of the motion with the index of the moment, its kernels integrated."""
+    nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(200))
+    unit, power = (nodes + 1) / 2, hurst - 0.5
+    # Time before the earlier of two, graded to its singularity.
+    v = times[:, None] * unit**8
+    density = times[:, None] * 8 * unit**7 * weights / 2
+    later = (times[None, :, None] - times[:, None, None] + v[:, None]).clamp_min(1e-300)
+    kernels = v[:, None] ** power[:, None, None] * later ** power[None, :, None]
+    scale = (
+        torch.exp(torch.lgamma(power + 1)) * torch.tensor([variance_constant(h, "II") for h in hurst.tolist()]).sqrt()
+    )
+    upper = torch.triu((kernels * density[:, None]).sum(-1) / scale[:, None] / scale)
+    return upper + torch.triu(upper, 1).mT
+
+
 def variogram(paths: Array, lag: int) -> float:
     """Return the mean squared increment of paths ``(..., n)`` over a lag."""
     return float(np.mean((paths[..., lag:] - paths[..., :-lag]) ** 2))
 
 
-PARTS = {"estimators": estimators, "noisy": noisy, "series": series, "generated": generated}
+PARTS = {"estimators": estimators, "noisy": noisy, "series": series, "generated": generated, "varying": varying}
 
 
 def main() -> None:

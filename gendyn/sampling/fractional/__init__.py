@@ -17,6 +17,11 @@ from gendyn.sampling.fractional.laws import (
 )
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
 from gendyn.sampling.fractional.markov_paths import sample_markov_approximation
+from gendyn.sampling.fractional.multifractional import (
+    HurstCurve,
+    MultifractionalMotion,
+    sample_multifractional,
+)
 from gendyn.sampling.fractional.noise import FractionalNoise
 from gendyn.sampling.fractional.past_modes import PastModes
 from gendyn.sampling.fractional.pathwise_weights import KernelFit
@@ -29,10 +34,12 @@ from gendyn.sampling.fractional.stationary_relaxation import (
 
 __all__ = [
     "FractionalNoise",
+    "HurstCurve",
     "HurstFamily",
     "KernelFit",
     "Kind",
     "MarkovApproximation",
+    "MultifractionalMotion",
     "Normalize",
     "PastModes",
     "StationaryRelaxation",
@@ -49,6 +56,7 @@ __all__ = [
     "sample_fractional_noise",
     "sample_gaussian",
     "sample_markov_approximation",
+    "sample_multifractional",
     "sample_stationary",
     "sample_with_driver",
     "stationary_relaxation",

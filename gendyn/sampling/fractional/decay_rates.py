@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, as_tensor, warn_user
 
-__all__ = ["check_horizon", "check_rates", "published_rates", "rates_between", "warn_of_scales"]
+__all__ = ["check_horizon", "check_rates", "enough_rates", "published_rates", "rates_between", "warn_of_scales"]
 
 _SLOWEST, _FASTEST = 0.1, 5.0
 _ROUGH = 0.45
@@ -45,6 +45,17 @@ def rates_between(shortest: float, horizon: float, count: int) -> Tensor:
     if _check_count(count) == 1:
         return torch.tensor([1.0 / horizon], dtype=torch.float64)
     return torch.linspace(slow, fast, count, dtype=torch.float64).exp()
+
+
+def enough_rates(shortest: float, horizon: float) -> int:
+    """Return how many rates cover the times between; those that stand closer say the same, with weights that cancel.
+
+    Examples
+    --------
+    >>> enough_rates(0.01, 1.0)
+    6
+    """
+    return 1 + math.ceil(1.3 * math.log10(_FASTEST / _SLOWEST * horizon / shortest))
 
 
 def published_rates(count: int, fastest: float) -> Tensor:

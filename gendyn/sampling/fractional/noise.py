@@ -11,7 +11,6 @@ has none for H below one half.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from gendyn.data.checks import ArrayLike
 from gendyn.sampling.fractional.block_law import BlockLaw
+from gendyn.sampling.fractional.decay_rates import enough_rates
 from gendyn.sampling.fractional.exact_paths import hurst_indices
 from gendyn.sampling.fractional.laws import Kind, Normalize
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation, Past, Weighting
@@ -87,13 +87,11 @@ class FractionalNoise:
     def approximation(self, grid: StepGrid) -> MarkovApproximation:
         """Return the approximation that drives this grid."""
         gaps = _gaps(grid)
-        # Rates that stand closer than this say the same, with weights that cancel.
-        enough = 1 + math.ceil(1.3 * math.log10(50 * float(gaps.sum() / gaps.min())))
         return MarkovApproximation(
             self.hurst,
             horizon=float(gaps.sum()),
             shortest=float(gaps.min()),
-            count=min(self.count, enough),
+            count=min(self.count, enough_rates(float(gaps.min()), float(gaps.sum()))),
             rates=self.rates,
             kind=self.kind,
             normalize=self.normalize,
