@@ -12,10 +12,10 @@ __all__ = ["AskedInputs", "cut"]
 
 
 class AskedInputs:
-    """Inputs, recent pasts ``(B, T)``, leads ``(B, Q)`` and outcomes ``(B, Q, D)`` of some series."""
+    """Inputs, recent pasts ``(B, T)``, leads ``(B, Q)``, outcomes ``(B, Q, D)`` and last values ``(B, 1, D)``."""
 
-    def __init__(self, inputs: Inputs, told: Tensor, leads: Tensor, outcome: Tensor | None) -> None:
-        self.inputs, self.told, self.leads, self.outcome = inputs, told, leads, outcome
+    def __init__(self, inputs: Inputs, told: Tensor, leads: Tensor, outcome: Tensor | None, last: Tensor) -> None:
+        self.inputs, self.told, self.leads, self.outcome, self.last = inputs, told, leads, outcome, last
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -23,7 +23,7 @@ class AskedInputs:
     def rows(self, index: Tensor | slice) -> AskedInputs:
         """Return some of the series."""
         outcome = None if self.outcome is None else self.outcome[index]
-        return AskedInputs(self.inputs.rows(index), self.told[index], self.leads[index], outcome)
+        return AskedInputs(self.inputs.rows(index), self.told[index], self.leads[index], outcome, self.last[index])
 
     def blocks(self, size: int) -> list[AskedInputs]:
         """Return the series in blocks."""

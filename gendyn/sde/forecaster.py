@@ -29,7 +29,7 @@ from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_estimator import under
 from gendyn.sde.series_inputs import Inputs, epoch_rows
-from gendyn.sde.spread import right_spread
+from gendyn.sde.spread import relative_error, right_spread
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
 from gendyn.sde.stable_estimator import Solver, StableEstimator
 from gendyn.sde.stable_model import ForecastHead
@@ -65,7 +65,8 @@ class StableSDEForecaster(StableEstimator):
     validation_fraction, patience
         Share of the series that is held out where no validation is given, and epochs without improvement after which
         training stops; the best weights are restored, which may be those of the start. The spread of members is then
-        chosen on what was held out. ``patience=None`` holds out nothing, and keeps last weights and spread.
+        chosen on what was held out, and by how much harder all series are than these. ``patience=None`` holds out
+        nothing, and keeps last weights and spread.
 
     Attributes
     ----------
@@ -193,7 +194,7 @@ class StableSDEForecaster(StableEstimator):
         outcome = (target - self.scaling_.mean) / self.scaling_.deviation
         start = self._fit_start(scaled, told, outcome)
         inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
-        learned = AskedInputs(inputs, told, self._leads(past, asked), outcome)
+        learned = AskedInputs(inputs, told, self._leads(past, asked), outcome, last_values(scaled)[:, None])
         watched = None
         if held is not None:
             watched = self._batch_of(held[0], held[1], self._static_of(held[3], len(held[0])), held[2])
@@ -206,7 +207,7 @@ class StableSDEForecaster(StableEstimator):
         self._spread = torch.ones_like(self.lead_)
         self._train(objective, identity, n=len(past), watched=held is not None, **options)  # type: ignore[arg-type]
         if watched is not None:
-            self._spread = self._best_spread(watched)
+            self._spread = self._best_spread(watched) * self._harder(learned, watched)
         self._finish(inputs)
         return self
 
@@ -350,7 +351,7 @@ class StableSDEForecaster(StableEstimator):
         start = self._start_at(scaled, told, leads)
         outcome = None if target is None else (target - self.scaling_.mean) / self.scaling_.deviation
         inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
-        return AskedInputs(inputs, told, leads, outcome)
+        return AskedInputs(inputs, told, leads, outcome, last_values(scaled)[:, None])
 
     def _members(self, batch: AskedInputs, n: int, seed: int, *, learning: bool = False) -> Tensor:
         """Return scaled members ``(S, B, Q, D)`` of one block."""
@@ -405,6 +406,14 @@ class StableSDEForecaster(StableEstimator):
             return torch.ones_like(self.lead_)
         return torch.stack([right_spread(members[:, :, k], batch.outcome[:, k]) for k in range(members.shape[2])]).to(
             "cpu", torch.float64
+        )
+
+    def _harder(self, learned: AskedInputs, watched: AskedInputs) -> Tensor:
+        """Return for each lead how much wider errors are of all series than of the few that were held out."""
+        if self._ridge is None or learned.outcome is None or watched.outcome is None:
+            return torch.ones_like(self.lead_)
+        return relative_error(
+            learned.told, learned.outcome - learned.last, watched.told, watched.outcome - watched.last
         )
 
     def _more_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

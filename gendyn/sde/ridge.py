@@ -57,6 +57,7 @@ class Ridge:
         weights: Tensor | None = None,
         *,
         copies: int = 1,
+        blocks: int | None = None,
         clip: float = math.inf,
     ) -> tuple[Ridge, Tensor]:
         """Fit, and return the regression with its predictions of left-out rows ``(n, K)``.
@@ -71,6 +72,9 @@ class Ridge:
             Of the rows ``(n,)``, by default equal.
         copies
             Number of equal parts that follow each other and hold the same cases, which are left out together.
+        blocks
+            Number of parts, each of rows that follow each other, which are left out together, where neighbouring rows
+            are alike; by default every row is left out by itself.
         clip
             See the class.
         """
@@ -92,7 +96,9 @@ class Ridge:
         for strength in _STRENGTHS.tolist():
             shrink = s.square() / (s.square() + strength)
             residual = yc - u @ (shrink[:, None] * inner)
-            if copies == 1:
+            if blocks is not None:
+                apart = _left_out_in_blocks(u, shrink, root[:, 0] / total.sqrt(), residual, blocks)
+            elif copies == 1:
                 leverage = (u.square() @ shrink)[:, None] + w[:, None] / total
                 apart = residual / (1 - leverage).clamp_min(1e-8)
             else:
@@ -113,6 +119,17 @@ class Ridge:
     def from_state(cls, state: Mapping[str, Tensor]) -> Ridge:
         """Return the regression that :meth:`state_dict` described."""
         return cls(state["shift"], state["scale"], state["weight"], state["bias"], float(state["clip"]))
+
+
+def _left_out_in_blocks(u: Tensor, shrink: Tensor, constant: Tensor, residual: Tensor, blocks: int) -> Tensor:
+    """Return residuals ``(n, K)`` of rows whose whole blocks are left out."""
+    found = []
+    for rows in torch.arange(len(u), device=u.device).tensor_split(blocks):
+        part, one = u[rows], constant[rows]
+        hat = (part * shrink) @ part.T + one[:, None] * one
+        eye = torch.eye(len(rows), dtype=u.dtype, device=u.device)
+        found.append(torch.linalg.solve((1 + 1e-8) * eye - hat, residual[rows]))
+    return torch.cat(found)
 
 
 def _left_out_together(u: Tensor, shrink: Tensor, constant: Tensor, residual: Tensor, copies: int) -> Tensor:

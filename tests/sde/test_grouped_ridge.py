@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from gendyn.sde.grouped_ridge import GroupedRidge
+from gendyn.sde.ridge import Ridge as OwnRidge
 from gendyn.sde.surroundings import SurroundingsRidge
 
 STRENGTHS = np.logspace(-4, 5, 28)
@@ -77,3 +78,33 @@ def test_of_one_series_stretches_are_left_out():
     ridge, left_out = SurroundingsRidge.fit(told, outcome, torch.linspace(0, 1, 60)[None], near=0.1)
     assert (left_out - outcome).square().mean().sqrt() < 0.15
     assert ridge.deviation[0, 0] == pytest.approx(0.1, rel=0.4)
+
+
+def test_blocks_are_left_out_whole():
+    x, y, _ = _data(n=47)
+    found, left_out = OwnRidge.fit(torch.from_numpy(x), torch.from_numpy(y)[:, None], blocks=5)
+    z = (x - x.mean(0)) / x.std(0)
+    best = (np.inf,)
+    for strength in STRENGTHS:
+        said = np.empty_like(y)
+        for rows in np.array_split(np.arange(47), 5):
+            kept = np.setdiff1d(np.arange(47), rows)
+            said[rows] = Ridge(alpha=strength).fit(z[kept], y[kept]).predict(z[rows])
+        error = ((said - y) ** 2).sum()
+        if error < best[0]:
+            best = (error, strength, said)
+    _, strength, said = best
+    assert np.allclose(left_out[:, 0].numpy(), said, atol=1e-5)
+    assert np.allclose(found(torch.from_numpy(x))[:, 0].numpy(), Ridge(alpha=strength).fit(z, y).predict(z), atol=1e-8)
+
+
+def test_a_clipped_regression_says_no_more_beyond_its_clip():
+    x, y, _ = _data()
+    found, _ = OwnRidge.fit(torch.from_numpy(x), torch.from_numpy(y)[:, None], clip=2.0)
+    far = torch.from_numpy(x[:3]).clone()
+    far[:, 0] = found.shift[0] + 2 * found.scale[0]
+    further = far.clone()
+    further[:, 0] += 1e6
+    assert torch.equal(found(far), found(further))
+    again = OwnRidge.from_state(found.state_dict())
+    assert torch.equal(again(further), found(further))
