@@ -37,6 +37,19 @@ def test_rows_do_not_see_their_batch_and_chunks_do_not_show():
     assert (whole.values - other.values).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("hurst", [0.1, 0.9])
+def test_single_precision_sees_the_same_paths(hurst):
+    # Eight processes: all coefficients are double, and only what leaves them is cast.
+    relaxing = SDE(lambda t, x: -x, lambda t, x: torch.eye(1).to(x), dim=1, noise_type="additive")
+    options = {"step": 0.001, "noise": FractionalNoise(hurst, count=8), "seed": 4}
+    found = [
+        sample(relaxing, torch.zeros(200, 1, dtype=kind), [0.0, 1.0], **options).values[:, -1].double()
+        for kind in (torch.float32, torch.float64)
+    ]
+    assert torch.isfinite(found[0]).all()
+    assert (found[0] - found[1]).abs().max() < 0.01 * found[1].std()
+
+
 @pytest.mark.parametrize("hurst", [0.3, 0.7])
 def test_relaxation_has_the_variance_of_the_fractional_process(hurst):
     relaxing = SDE(lambda t, x: -x, lambda t, x: torch.eye(1).to(x), dim=1, noise_type="additive")
