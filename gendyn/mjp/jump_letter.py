@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-from gendyn.sampling.jumps.rate_quantities import relaxation_times
+from gendyn.sampling.jumps.rate_quantities import relaxation_times, slowest_period
 
 __all__ = ["jump_letter"]
 
@@ -43,7 +44,9 @@ def jump_letter(model: Any) -> str:
         ]
     times = relaxation_times(process)
     if len(times):
-        lines += ["", f"Slowest relaxation time {float(times[0]):.4g}."]
+        period = slowest_period(process)
+        turns = f", in turns of {period:.4g}: a cycle is driven one way" if math.isfinite(period) else ""
+        lines += ["", f"Slowest relaxation time {float(times[0]):.4g}{turns}."]
     lines += ["", _advice(model, names)]
     return "\n".join(lines)
 

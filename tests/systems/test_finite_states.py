@@ -9,7 +9,12 @@ from scipy.linalg import expm
 from scipy.stats import chisquare
 
 from gendyn.sampling import RateMatrix, sample
-from gendyn.sampling.jumps.rate_quantities import entropy_production, mean_first_passage_times, relaxation_times
+from gendyn.sampling.jumps.rate_quantities import (
+    entropy_production,
+    mean_first_passage_times,
+    relaxation_times,
+    slowest_period,
+)
 from gendyn.systems import AlanineDipeptide, FlashingRatchet, IonChannel, simulate_paths
 
 THREE = RateMatrix([[-1.5, 1.0, 0.5], [0.2, -0.5, 0.3], [0.4, 0.6, -1.0]])
@@ -125,3 +130,26 @@ def test_every_solver_of_jumps_takes_a_system():
     for solver in ("skeleton", "direct_method", "uniformisation", "thinning"):
         end = sample(ratchet, x0, [0.0, 0.8], solver=solver, seed=1).values[:, 1, 0]
         assert chisquare(torch.bincount(end, minlength=6).numpy(), expected).pvalue > 1e-3
+
+
+def test_entropy_of_pairs_that_jump_both_ways_is_finite():
+    mixed = RateMatrix([[-3.0, 2.0, 1.0], [1.0, -1.0, 0.0], [0.0, 1.0, -1.0]])
+    law = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    assert entropy_production(mixed, law) == np.inf
+    # Only 0 and 1 jump both ways: flows 1 and 1/4.
+    expected = (1 - 0.25) * np.log(1 / 0.25)
+    assert entropy_production(mixed, law, two_way=True) == pytest.approx(expected)
+    assert entropy_production(THREE, two_way=True) == pytest.approx(entropy_production(THREE))
+
+
+def test_driven_cycles_decay_in_turns():
+    forth, back, size = 2.0, 0.5, 5
+    ring = torch.zeros(size, size, dtype=torch.float64)
+    for k in range(size):
+        ring[k, (k + 1) % size], ring[k, k - 1] = forth, back
+    angle = 2 * np.pi / size
+    # Eigenvalues of a ring: forth (w - 1) + back (1/w - 1) at roots of one w.
+    period = 2 * np.pi / ((forth - back) * np.sin(angle))
+    assert slowest_period(RateMatrix(ring - torch.diag(ring.sum(1)))) == pytest.approx(period)
+    assert slowest_period(THREE) == np.inf
+    assert slowest_period(RateMatrix(1e-9 * (ring - torch.diag(ring.sum(1))))) == pytest.approx(1e9 * period)

@@ -11,13 +11,15 @@ zero exactly where every pair of states is in balance. All float64.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, as_tensor
 from gendyn.sampling.jumps.jump_process import RateMatrix
 
-__all__ = ["entropy_production", "mean_first_passage_times", "relaxation_times"]
+__all__ = ["entropy_production", "mean_first_passage_times", "relaxation_times", "slowest_period"]
 
 _ZERO = 1e-12
 """Eigenvalues below this part of the largest rate are zero."""
@@ -58,10 +60,19 @@ def mean_first_passage_times(process: RateMatrix) -> Tensor:
     return result
 
 
-def entropy_production(process: RateMatrix, law: ArrayLike | None = None) -> float:
+def entropy_production(process: RateMatrix, law: ArrayLike | None = None, *, two_way: bool = False) -> float:
     r"""Return the rate of entropy production :math:`\sigma(p)` of a law ``(K,)``, by default the stationary one.
 
     Infinite where a jump that happens has no way back.
+
+    Parameters
+    ----------
+    process
+        Its rates are constant.
+    law
+        Probabilities of the states, ``(K,)``.
+    two_way
+        Whether only pairs of states that jump both ways count; then it is finite.
 
     Raises
     ------
@@ -79,11 +90,33 @@ def entropy_production(process: RateMatrix, law: ArrayLike | None = None) -> flo
             f"a law must be {process.n_states} probabilities that sum to 1, one for each state; got {p.tolist()}"
         )
     flow = p[:, None] * process.matrix().fill_diagonal_(0.0)
-    forth = flow > 0
+    forth = (flow > 0) & (flow.T > 0) if two_way else flow > 0
     back = flow.T[forth]
     if bool((back == 0).any()):
         return float("inf")
     return float((flow[forth] * (flow[forth] / back).log()).sum().clamp_min(0.0))
+
+
+def slowest_period(process: RateMatrix) -> float:
+    r"""Return the period :math:`2\pi / |\operatorname{Im} \lambda|` of the slowest decay; infinite if it does not turn.
+
+    Cycles that are driven one way decay in turns, which no process in balance does.
+
+    Examples
+    --------
+    >>> ring = RateMatrix([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0], [1.0, 0.0, -1.0]])
+    >>> round(slowest_period(ring), 4)  # 2 pi / (sqrt(3) / 2)
+    7.2552
+    >>> slowest_period(RateMatrix([[-1.5, 1.5], [0.5, -0.5]]))
+    inf
+    """
+    values = torch.linalg.eigvals(process.matrix())
+    fastest = float(process.exit_rates.max())
+    values = values[values.real.abs() > _ZERO * fastest]
+    if not len(values):
+        return math.inf
+    turning = float(values[values.real.abs().argmin()].imag.abs())
+    return 2 * math.pi / turning if turning > 1e-9 * fastest else math.inf
 
 
 def _surely_reached(matrix: Tensor) -> Tensor:
