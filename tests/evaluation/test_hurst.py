@@ -103,6 +103,24 @@ def test_variograms_of_rough_volatility_agree_over_orders():
         assert found.value == pytest.approx(value, abs=1e-4)
 
 
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs GENDYN_DATA")
+def test_regressions_over_scales_of_the_literature():
+    nile = pd.read_csv(DATA / "nile_minima.csv")["level"].to_numpy()
+    for method, value in (("detrended fluctuation", 0.917), ("rescaled range", 0.880)):
+        assert hurst_index(nile, "noise", method=method, n_simulations=2).value == pytest.approx(value, abs=5e-3)
+    path = np.log(pd.read_csv(DATA / "spx_rv_2000_2018.csv")["rv"].to_numpy())
+    found = hurst_index(path, "path", method="detrended fluctuation", n_simulations=2)
+    assert found.value == pytest.approx(0.142, abs=1e-3)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs GENDYN_DATA")
+@pytest.mark.parametrize("method", ["whittle", "likelihood"])
+def test_coded_video_is_no_fractional_noise(method):
+    video = pd.read_csv(DATA / "video_vbr.csv")["rate"].to_numpy()
+    with pytest.warns(UserWarning, match="looks like a path"), pytest.warns(UserWarning, match="not fractional noise"):
+        assert hurst_index(video, "noise", method=method).value > 0.995
+
+
 def test_a_wrong_answer_is_warned_of():
     noise = sample_fractional_noise(0.8, 1, 2048, seed=5)[0, :, 0].numpy()
     with pytest.warns(UserWarning, match="looks like a path"), pytest.warns(UserWarning, match="Is the series a path"):

@@ -72,6 +72,26 @@ def test_weights_of_the_published_grid(horizon, table):
         assert fit.relative_error(hurst).item() == pytest.approx(error, rel=6e-8 if error > 1e-4 else 2e-3)
 
 
+# Relative error of K published rates at H = .1, .3, .5, .7, .9; two to four digits, as they were written down.
+ERRORS = {
+    ("I", 1): (0.530, 0.120, 0.264, 0.657, 0.951),
+    ("I", 2): (0.321, 0.0366, 0.0164, 0.202, 0.703),
+    ("I", 3): (0.309, 0.0169, 0.0156, 0.122, 0.564),
+    ("I", 5): (0.307, 0.0166, 0.0128, 0.0979, 0.510),
+    ("II", 1): (0.395, 0.0312, 0.0464, 0.153, 0.272),
+    ("II", 2): (0.241, 0.0113, 9.2e-5, 0.0124, 0.0479),
+    ("II", 3): (0.240, 8.4e-3, 1.1e-6, 1.5e-4, 7.4e-5),
+    ("II", 5): (0.229, 7.8e-3, 1.7e-11, 1.3e-4, 5.9e-5),
+}
+
+
+@pytest.mark.parametrize(("kind", "count"), ERRORS)
+def test_errors_of_the_published_grid(kind, count):
+    found = KernelFit(published_rates(count, 20.0), 1.0, kind).relative_error(torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]))
+    for value, error in zip(found.tolist(), ERRORS[kind, count], strict=True):
+        assert value == pytest.approx(error, rel=0.04 if error < 0.01 else 0.006)
+
+
 @settings(max_examples=8, deadline=None)
 @given(hurst=st.floats(0.05, 0.95), horizon=st.floats(0.1, 30.0), kind=st.sampled_from(["I", "II"]))
 def test_weights_solve_the_normal_equations(hurst, horizon, kind):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -169,6 +170,18 @@ def test_noisy_paths_that_never_return_have_the_exact_maximum(hurst):
     assert model.noise_.item() == pytest.approx(math.exp(best.x[2]), rel=0.03)
     low, high = model.interval(0.99)
     assert low < hurst < high
+
+
+@pytest.mark.skipif(not os.environ.get("GENDYN_DATA"), reason="needs GENDYN_DATA")
+def test_the_nile_has_the_index_and_the_likelihood_of_exact_fractional_noise():
+    level = gd.datasets.load("nile").values[0, :, 0].double()
+    path = torch.cat([level.new_zeros(1), (level - level.mean()).cumsum(0)])
+    model = gd.FractionalOU(rate=0, level="own", noise=0).fit(path[None], times=torch.arange(float(len(path))))
+    # Exact likelihood of the centred noise: H = .8315, log-likelihood -3757.463.
+    assert model.hurst_.item() == pytest.approx(0.8315, abs=5e-4)
+    assert model.log_likelihood_ == pytest.approx(-3757.463, abs=0.05)
+    low, high = (v.item() for v in model.interval(0.9))
+    assert (high - low) / (2 * 1.645) == pytest.approx(0.0246, rel=0.05)
 
 
 def test_units_do_not_matter_and_channels_are_alone():
