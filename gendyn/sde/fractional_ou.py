@@ -32,6 +32,7 @@ from gendyn.sde.fractional_parameters import STILL, FractionalParameters
 from gendyn.sde.fractional_posterior import FractionalPosterior
 from gendyn.sde.fractional_process import sum_as_process
 from gendyn.sde.fractional_search import highest_likelihood
+from gendyn.sde.hurst_interval import hurst_interval
 from gendyn.sde.series import Series, read_series
 from gendyn.training import Checkpoint, Estimator, fingerprint
 
@@ -221,10 +222,7 @@ class FractionalOU(Estimator):
             If the level is not between 0 and 1.
         """
         self._check_fitted()
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1; got {level}")
-        middle, reach = torch.logit(self.hurst_), float(ndtri(0.5 + level / 2)) * self.hurst_error_
-        return torch.sigmoid(middle - reach), torch.sigmoid(middle + reach)
+        return hurst_interval(self.hurst_, self.hurst_error_, level)
 
     def predict(self, data: Any, at: Any = None, *, times: Any = None, mask: Any = None) -> NDArray[Any]:
         """Return the mean of the process given series, ``(B, Q, D)``, at any times; by default their own.

@@ -6,19 +6,15 @@ See :mod:`gendyn.sde.fractional_model` for the equations. Values are standardise
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from torch import Tensor
 
-from gendyn.data import Paths
-from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
-from gendyn.sampling import sample
+from gendyn.randomness import Seed, derive_seed
 from gendyn.sampling.fractional import HurstFamily, Kind, rates_between
 from gendyn.sampling.fractional.markov_approximation import Past, Weighting
 from gendyn.sde.approach_times import approach_times
@@ -26,15 +22,15 @@ from gendyn.sde.channel_checks import check_channels
 from gendyn.sde.fractional_guide import Posterior
 from gendyn.sde.fractional_model import FractionalModel
 from gendyn.sde.fractional_prior import Drift, FractionalPrior
+from gendyn.sde.hurst_interval import hurst_interval
+from gendyn.sde.latent_estimator import EvidenceObjective, LatentEstimator
 from gendyn.sde.law_errors import hurst_errors
 from gendyn.sde.series import Series, read_series
-from gendyn.sde.series_estimator import SeriesEstimator, under
-from gendyn.sde.series_inputs import epoch_rows
+from gendyn.sde.series_estimator import under
 from gendyn.training import fingerprint
 
 __all__ = ["FractionalSDE"]
 
-_BLOCK = 256
 _WATCHED = 4
 """Noise paths behind the validation loss and the score."""
 
@@ -45,7 +41,7 @@ _CLUSTER, _LEAST = 3.0, 8
 """How steps of a control cluster before an observation, and how many there are at least."""
 
 
-class FractionalSDE(SeriesEstimator):
+class FractionalSDE(LatentEstimator):
     r"""Learn an equation with fractional noise, and its Hurst index, from irregular, noisy series.
 
     .. math:: dX = f(X)\,dt + \sigma\,dB_H, \qquad y_k = X(t_k) + s\,\varepsilon_k
@@ -131,6 +127,7 @@ class FractionalSDE(SeriesEstimator):
     n_samples: int
 
     process_: FractionalPrior
+    _model: FractionalModel
     hurst_: Tensor
     hurst_error_: Tensor
     volatility_: Tensor
@@ -209,14 +206,7 @@ class FractionalSDE(SeriesEstimator):
         series = read_series(data, times=times, mask=mask).to(device)
         check_channels(series)
         root = self._seed(seed)
-        held = None
-        if validation is not None:
-            held = read_series(validation).to(series.values.device, series.values.dtype)
-            if held.dim != series.dim:
-                raise ValueError(f"validation must have the {series.dim} channels of the series; got {held.dim}")
-        elif self.patience is not None:
-            learnt, out = self._divide(len(series), root)
-            series, held = series.rows(learnt), series.rows(out)
+        series, held = self._hold_out(series, validation, root)
         scaled, _ = self._scale(series, None)
         gaps = scaled.times.diff(dim=1)
         gaps = gaps[gaps > 0]
@@ -224,7 +214,7 @@ class FractionalSDE(SeriesEstimator):
         self._shortest = max(float(gaps.min()), _NEAREST * self._gap)
         self._build(derive_seed(root, "model"), scaled.values)
         self._begin(scaled)
-        objective = _Bound(self, scaled, None if held is None else self.scaling_.transform(held))
+        objective = EvidenceObjective(self, scaled, None if held is None else self.scaling_.transform(held))
         identity = fingerprint(
             scaled.values.nan_to_num(), scaled.values.isnan(), scaled.times, model="FractionalSDE", seed=root,
             **self._plain_params(),
@@ -253,12 +243,8 @@ class FractionalSDE(SeriesEstimator):
             If the level is not between 0 and 1.
         """
         self._check_fitted()
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1; got {level}")
-        middle, reach = torch.logit(self.hurst_), float(ndtri(0.5 + level / 2)) * self.hurst_error_
-        return torch.sigmoid(middle - reach), torch.sigmoid(middle + reach)
+        return hurst_interval(self.hurst_, self.hurst_error_, level)
 
-    @torch.no_grad()
     def predict_samples(
         self,
         data: Any,
@@ -292,102 +278,7 @@ class FractionalSDE(SeriesEstimator):
         ValueError
             If channels are not those of the fit, or a time lies before its series.
         """
-        series = self._read(data, times=times, mask=mask)
-        asked = series.times if at is None else torch.as_tensor(at, dtype=torch.float64)
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
-        root = as_seed(seed)
-        scaled, clock = self.scaling_.transform(series), self.scaling_.clock(asked, series)
-        size, found = max(1, 4 * _BLOCK // n), []
-        for k, start in enumerate(range(0, len(series), size)):
-            some = slice(start, start + size)
-            part = scaled.rows(some)
-            grid, places = self._grid(part, clock[some])
-            x = self._model.paths(part, grid, places, seed=derive_seed(root, k), n_samples=n)
-            at_these = places[:, part.times.shape[1] :].to(x.device)[None, :, :, None]
-            found.append(self._shown(x.gather(2, at_these.expand(n, -1, -1, x.shape[3])), observed, root, k))
-        return np.asarray(torch.cat(found, dim=1).cpu().numpy())
-
-    def predict(self, data: Any, at: Any = None, **options: Any) -> NDArray[Any]:
-        """Return the mean ``(B, Q, D)`` over members; arguments are those of :meth:`predict_samples`."""
-        return np.asarray(self.predict_samples(data, at, **options).mean(0))
-
-    def predict_interval(
-        self, data: Any, at: Any = None, *, level: float = 0.9, n: int = 400, **options: Any
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return quantiles ``(B, Q, D)`` of members, lower and upper; arguments as of :meth:`predict_samples`.
-
-        Raises
-        ------
-        ValueError
-            If the level is not between 0 and 1.
-        """
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1; got {level}")
-        members = self.predict_samples(data, at, n=n, **options)
-        low, high = np.quantile(members, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return low, high
-
-    def score(self, data: Any, y: Any = None, *, times: Any = None, mask: Any = None) -> float:
-        """Return the bound of the log density for each observed value, in the units of the data."""
-        series = self._read(data, times=times, mask=mask)
-        seen = series.seen
-        widths = torch.where(seen, self.scaling_.deviation.log(), 0.0).sum()
-        scaled = self.scaling_.transform(series)
-        return (self._total(scaled, "score") - float(widths)) / max(int(seen.sum()), 1)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        x0: Any = None,
-        times: Tensor | Sequence[float] | None = None,
-        *,
-        n: int | None = None,
-        observed: bool = False,
-        seed: Seed = 0,
-        progress: bool = False,
-        **options: Any,
-    ) -> Paths:
-        """Generate series: new ones from the prior, or what given series may have been.
-
-        Parameters
-        ----------
-        x0
-            Series, or ``None`` for new ones.
-        times
-            Increasing times ``(T,)``; the first is the start of new series. By default 51 over the trained span.
-        n
-            Number of new series, or members of each given one, those of the first series first; by default 1.
-        observed
-            With the noise of an observation, or without.
-        seed
-            Of the noise.
-        progress
-            Show progress.
-        **options
-            Further options of :func:`gendyn.sample`, for new series.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        """
-        self._check_fitted()
-        count = 1 if n is None else n
-        if times is None:
-            clock = torch.linspace(0, self.scaling_.unit, 51, dtype=torch.float64)
-        else:
-            clock = torch.as_tensor(times, dtype=torch.float64)
-        if x0 is not None:
-            found = self.predict_samples(x0, clock, n=count, observed=observed, seed=seed)
-            return Paths(clock, torch.from_numpy(found).transpose(0, 1).flatten(0, 1), names=self.names_)
-        root, prior = as_seed(seed), self.process_
-        noise = torch.randn(count, self._dim, generator=torch_generator(root, "start"))
-        start = prior.start_mean + prior.start_log_deviation.exp() * noise.to(prior.start_mean)
-        run: dict[str, Any] = {"step": self.step, "noise": prior.noise()} | options
-        grid = (clock - clock[0]) / self.scaling_.unit
-        path = sample(prior, start, grid, seed=derive_seed(root, "path"), progress=progress, **run)
-        return Paths(clock, self._shown(path.values, observed, root, 0), names=self.names_, info=path.info)
+        return self._members(data, at, times, mask, n=n, observed=observed, seed=seed)
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -455,22 +346,23 @@ class FractionalSDE(SeriesEstimator):
             wanted=wanted,
         )
 
-    @torch.no_grad()
-    def _total(self, scaled: Series, purpose: str) -> float:
-        """Return the bound of all series together."""
-        total = 0.0
-        for k, start in enumerate(range(0, len(scaled), _BLOCK)):
-            part, seed = scaled.rows(slice(start, start + _BLOCK)), derive_seed(self.seed_, purpose, k)
-            total += float(self._model.bound(part, *self._grid(part), seed=seed, n_samples=_WATCHED).value().sum())
-        return total
+    def _paths(self, scaled: Series, grid: Tensor, places: Tensor, *, seed: int, n: int) -> Tensor:
+        return self._model.paths(scaled, grid, places, seed=seed, n_samples=n)
 
-    def _shown(self, x: Tensor, observed: bool, root: int, block: int) -> Tensor:
-        """Return states in the user's units."""
-        values = x.to(self.scaling_.mean)
-        if observed:
-            noise = torch.randn(values.shape, generator=torch_generator(root, "observation", block)).to(values)
-            values = values + self._model.log_noise.exp() * noise
-        return self.scaling_.inverse(values)
+    def _bounds(self, scaled: Series, seed: int) -> Tensor:
+        return self._model.bound(scaled, *self._grid(scaled), seed=seed, n_samples=_WATCHED).value()
+
+    def _training_bounds(self, scaled: Series, seed: int, done: float) -> Tensor:
+        return self._model.bound(scaled, *self._grid(scaled), seed=seed, n_samples=self.n_samples).value()
+
+    def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z.to(self.scaling_.mean), self._model.log_noise
+
+    def _first(self) -> tuple[Tensor, Tensor]:
+        return self.process_.start_mean, self.process_.start_log_deviation
+
+    def _run(self) -> dict[str, Any]:
+        return {"step": self.step, "noise": self.process_.noise()}
 
     def _adopt(self) -> None:
         """Write what was learned in the units of the data."""
@@ -481,8 +373,7 @@ class FractionalSDE(SeriesEstimator):
         self.noise_ = self._model.log_noise.detach().to(torch.float64).exp() * deviation
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors, told = self._scalings()
-        tensors |= {f"model.{key}": value for key, value in self._model.state_dict().items()}
+        tensors, told = self._model_state()
         return tensors | {"hurst_error": self.hurst_error_}, told | {"shortest": self._shortest, "gap": self._gap}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
@@ -493,26 +384,3 @@ class FractionalSDE(SeriesEstimator):
         self._model.eval().requires_grad_(False)
         self.hurst_error_ = tensors["hurst_error"]
         self._adopt()
-
-
-class _Bound:
-    """Minus the bound for each observed value, over batches of an epoch."""
-
-    def __init__(self, model: FractionalSDE, scaled: Series, held: Series | None) -> None:
-        self.module = model._model
-        self._model, self._scaled, self._held = model, scaled, held
-        self._size = model._batch(len(scaled))
-
-    def loss(self, step: int, generator: torch.Generator) -> Tensor:
-        """Return the loss of one batch."""
-        rows = epoch_rows(len(self._scaled), self._size, step, self._model.seed_)
-        part = self._scaled.rows(rows)
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        bound = self.module.bound(part, *self._model._grid(part), seed=seed, n_samples=self._model.n_samples)
-        return -bound.value().sum() / part.seen.sum().clamp_min(1)
-
-    def validation_loss(self) -> float:
-        """Return the loss of what is held out."""
-        if self._held is None:
-            return math.nan
-        return -self._model._total(self._held, "validation") / max(int(self._held.seen.sum()), 1)

@@ -153,14 +153,8 @@ class GRUODEBayes(SeriesEstimator):
             raise ValueError(f"mixing must be at least 0; got {self.mixing}")
         self._check_training()
         series = read_series(data, times=times, mask=mask).to(device)
-        root, held = self._seed(seed), None
-        if validation is not None:
-            held = read_series(validation).to(series.values.device, series.values.dtype)
-            if held.dim != series.dim:
-                raise ValueError(f"validation must have the {series.dim} channels of the series; got {held.dim}")
-        elif self.patience is not None:
-            kept, out = self._divide(len(series), root)
-            series, held = series.rows(kept), series.rows(out)
+        root = self._seed(seed)
+        series, held = self._hold_out(series, validation, root)
         scaled, _ = self._scale(series, None)
         self._build(derive_seed(root, "model"))
         objective = _NextObservation(self, scaled, None if held is None else self.scaling_.transform(held))
@@ -278,11 +272,7 @@ class GRUODEBayes(SeriesEstimator):
         self._check_fitted()
         if options:
             raise TypeError(f"GRU-ODE-Bayes takes no options to sample; got {', '.join(options)}")
-        if times is None:
-            clock = torch.linspace(0, self.scaling_.unit, 51, dtype=torch.float64)
-        else:
-            clock = torch.as_tensor(times, dtype=torch.float64)
-        span = None
+        clock, span = self._clock(times), None
         if x0 is None:
             x0 = self.scaling_.mean.new_full((1, 2, self._dim), torch.nan)
             span = clock[0] + torch.tensor([0.0, self.scaling_.unit], dtype=torch.float64)

@@ -5,35 +5,29 @@ See :mod:`gendyn.sde.latent_model` for the equations. Values are standardised, a
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gendyn.data import Paths
-from gendyn.randomness import Seed, as_seed, derive_seed, numpy_generator, torch_generator
-from gendyn.sampling import sample
+from gendyn.randomness import Seed, derive_seed
+from gendyn.sde.latent_estimator import EvidenceObjective, LatentEstimator
 from gendyn.sde.latent_model import LatentModel, LatentPrior
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_estimator import under
-from gendyn.sde.series_inputs import epoch_rows
-from gendyn.sde.series_scaling import SeriesScaling
 from gendyn.sde.step_times import step_times
-from gendyn.training import Estimator, TrainingDiverged, fingerprint, fit
+from gendyn.training import fingerprint
 
 __all__ = ["LatentSDE"]
 
-_BLOCK = 256
 _WATCHED = 4
 """Noise paths behind the validation loss and the score."""
 
 
-class LatentSDE(Estimator):
+class LatentSDE(LatentEstimator):
     """Learn the process behind irregular, partly observed series.
 
     Parameters
@@ -79,7 +73,7 @@ class LatentSDE(Estimator):
     """
 
     process_: LatentPrior
-    scaling_: SeriesScaling
+    _model: LatentModel
 
     def __init__(
         self,
@@ -158,45 +152,21 @@ class LatentSDE(Estimator):
         """
         self._check_hyper_parameters()
         series = read_series(data, times=times, mask=mask).to(device)
-        self.seed_ = as_seed(seed)
-        held = None
-        if validation is not None:
-            held = read_series(validation).to(series.values.device, series.values.dtype)
-            if held.dim != series.dim:
-                raise ValueError(f"validation must have the {series.dim} channels of the series; got {held.dim}")
-        elif self.patience is not None:
-            count = max(1, round(self.validation_fraction * len(series)))
-            if count >= len(series):
-                raise ValueError(f"{len(series)} series are too few to hold one out; give validation or patience=None")
-            order = torch.from_numpy(numpy_generator(self.seed_, "validation split").permutation(len(series)))
-            series, held = series.rows(order[count:].sort().values), series.rows(order[:count].sort().values)
-        self._dim, self.names_ = series.dim, series.names
-        self.scaling_ = SeriesScaling.fit(series)
-        scaled = self.scaling_.transform(series)
-        self._build(derive_seed(self.seed_, "model"), scaled.values)
-        objective = _Bound(self, scaled, None if held is None else self.scaling_.transform(held))
+        root = self._seed(seed)
+        series, held = self._hold_out(series, validation, root)
+        scaled, _ = self._scale(series, None)
+        self._build(derive_seed(root, "model"), scaled.values)
+        objective = EvidenceObjective(self, scaled, None if held is None else self.scaling_.transform(held))
         identity = fingerprint(
-            scaled.values.nan_to_num(), scaled.times, model="LatentSDE", seed=self.seed_, **self._plain_params()
+            scaled.values.nan_to_num(), scaled.times, model="LatentSDE", seed=root, **self._plain_params()
         )
-        watched = held is not None and self.patience is not None
-        try:
-            result = fit(
-                objective, steps=self.epochs * objective.per_epoch, lr=self.lr, clip=self.clip,
-                optimizer="adamw" if self.weight_decay else "adam", weight_decay=self.weight_decay,
-                record_every=objective.per_epoch, validate_every=objective.per_epoch if held is not None else None,
-                patience=self.patience if watched else None, seed=self.seed_, progress=progress,
-                checkpoint=checkpoint, resume=resume, fingerprint=identity,
-            )  # fmt: skip
-        except TrainingDiverged as error:
-            self.history_ = error.history
-            raise
-        finally:
-            self._model.eval().requires_grad_(False)
-        self.history_ = result.history
+        self._train(
+            objective, identity, n=len(scaled), watched=held is not None, progress=progress, checkpoint=checkpoint,
+            resume=resume,
+        )  # fmt: skip
         self.process_ = self._model.prior
         return self
 
-    @torch.no_grad()
     def predict_samples(
         self,
         data: Any,
@@ -230,97 +200,14 @@ class LatentSDE(Estimator):
         ValueError
             If channels are not those of the fit, or a time lies before its series.
         """
-        series = self._read(data, times, mask)
-        asked = series.times if at is None else torch.as_tensor(at, dtype=torch.float64)
-        count, root = self.n_samples if n is None else n, as_seed(seed)
-        if count < 1:
-            raise ValueError(f"n must be at least 1; got {count}")
-        scaled, clock = self.scaling_.transform(series), self.scaling_.clock(asked, series)
-        size, found = max(1, 4 * _BLOCK // count), []
-        for k, start in enumerate(range(0, len(series), size)):
-            some = slice(start, start + size)
-            part = scaled.rows(some)
-            wanted = torch.cat([part.times, clock[some]], dim=1)
-            grid, places = step_times(part.times, part.lengths, longest=self.step, wanted=wanted)
-            z, _ = self._model.paths(part, grid, seed=derive_seed(root, k), n_samples=count)
-            if places is None:
-                raise ValueError("no times are asked about")
-            at_these = places[:, part.times.shape[1] :].to(z.device)[None, :, :, None]
-            found.append(self._shown(z.gather(2, at_these.expand(count, -1, -1, z.shape[3])), observed, root, k))
-        return np.asarray(torch.cat(found, dim=1).cpu().numpy())
-
-    def predict(self, data: Any, at: Any = None, **options: Any) -> NDArray[Any]:
-        """Return the mean ``(B, Q, D)`` over members; arguments are those of :meth:`predict_samples`."""
-        return np.asarray(self.predict_samples(data, at, **({"observed": False} | options)).mean(0))
-
-    def score(self, data: Any, y: Any = None, *, times: Any = None, mask: Any = None) -> float:
-        """Return the bound of the log density for each observed value, in the units of the data."""
-        series = self._read(data, times, mask)
-        scaled = self.scaling_.transform(series)
-        seen = series.seen
-        widths = torch.where(seen, self.scaling_.deviation.log(), 0.0).sum()
-        total = sum(float(self._bounds(part, derive_seed(self.seed_, "score", k)).sum()) for k, part in _blocks(scaled))
-        return (total - float(widths)) / max(int(seen.sum()), 1)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        x0: Any = None,
-        times: Tensor | Sequence[float] | None = None,
-        *,
-        n: int | None = None,
-        observed: bool = False,
-        seed: Seed = 0,
-        progress: bool = False,
-        **options: Any,
-    ) -> Paths:
-        """Generate series: new ones from the prior, or what given series may have been.
-
-        Parameters
-        ----------
-        x0
-            Series, or ``None`` for new ones.
-        times
-            Increasing times ``(T,)``; the first is the start of new series. By default 51 over the trained span.
-        n
-            Number of new series, or members of each given one, those of the first series first; by default 1.
-        observed
-            With the noise of an observation, or without.
-        seed
-            Of the noise.
-        progress
-            Show progress.
-        **options
-            Further options of :func:`gendyn.sample`, for new series.
-
-        Raises
-        ------
-        NotFittedError
-            Before :meth:`fit`.
-        """
-        self._check_fitted()
-        count = 1 if n is None else n
-        if times is None:
-            clock = torch.linspace(0, self.scaling_.unit, 51, dtype=torch.float64)
-        else:
-            clock = torch.as_tensor(times, dtype=torch.float64)
-        if x0 is not None:
-            found = self.predict_samples(x0, clock, n=count, observed=observed, seed=seed)
-            values = torch.from_numpy(found).transpose(0, 1).flatten(0, 1)
-            return Paths(clock, values, names=self.names_)
-        root, model = as_seed(seed), self._model
-        noise = torch.randn(count, self.latent, generator=torch_generator(root, "start"))
-        start = model.start_mean + model.start_log_deviation.exp() * noise.to(model.start_mean)
-        run: dict[str, Any] = {"step": self.step, "solver": "euler_maruyama"} | options
-        grid = (clock - clock[0]) / self.scaling_.unit
-        path = sample(model.prior, start, grid, seed=derive_seed(root, "path"), progress=progress, **run)
-        shown = self._shown(path.values, observed, root, 0)
-        return Paths(clock, shown, names=self.names_, info=path.info)
+        count = self.n_samples if n is None else n
+        return self._members(data, at, times, mask, n=count, observed=observed, seed=seed)
 
     # --- inside --------------------------------------------------------------------------------------------
 
     def _check_hyper_parameters(self) -> None:
-        for name in ("latent", "hidden", "context", "n_samples", "epochs", "batch_size"):
+        self._check_training()
+        for name in ("latent", "hidden", "context", "n_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         if not self.step > 0:
@@ -329,86 +216,44 @@ class LatentSDE(Estimator):
             raise ValueError(f"annealing must lie in [0, 1]; got {self.annealing}")
         if self.gradient not in ("backprop", "checkpoint"):
             raise ValueError(f"gradient must be 'backprop' or 'checkpoint'; got {self.gradient!r}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie between 0 and 1; got {self.validation_fraction}")
 
     def _build(self, seed: int, like: Tensor) -> None:
         self._model = LatentModel(self._dim, self.latent, self.hidden, self.context, seed=seed).to(like)
 
-    def _read(self, data: Any, times: Any, mask: Any) -> Series:
-        self._check_fitted()
-        series = read_series(data, times=times, mask=mask)
-        if series.dim != self._dim:
-            raise ValueError(f"the model was fitted on {self._dim} channels; the series have {series.dim}")
-        return series.to(self.scaling_.mean.device, self.scaling_.mean.dtype)
+    def _grid(self, scaled: Series, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        asked = scaled.times if wanted is None else torch.cat([scaled.times, wanted], dim=1)
+        grid, places = step_times(scaled.times, scaled.lengths, longest=self.step, wanted=asked)
+        if places is None:
+            raise ValueError("no times are asked about")
+        return grid, places
 
-    def _shown(self, z: Tensor, observed: bool, root: int, block: int) -> Tensor:
-        """Return values of latent states ``(..., h)`` in the user's units."""
-        values = self._model.decoder(z)
-        if observed:
-            noise = torch.randn(values.shape, generator=torch_generator(root, "observation", block)).to(values)
-            values = values + self._model.log_noise.exp() * noise
-        return self.scaling_.inverse(values)
+    def _paths(self, scaled: Series, grid: Tensor, places: Tensor, *, seed: int, n: int) -> Tensor:
+        return self._model.paths(scaled, grid, seed=seed, n_samples=n)[0]
 
-    @torch.no_grad()
     def _bounds(self, scaled: Series, seed: int) -> Tensor:
-        grid, places = _grid(scaled, self.step)
-        return self._model.bound(scaled, grid, places, seed=seed, n_samples=_WATCHED).value()
+        return self._model.bound(scaled, *self._grid(scaled), seed=seed, n_samples=_WATCHED).value()
+
+    def _training_bounds(self, scaled: Series, seed: int, done: float) -> Tensor:
+        bound = self._model.bound(
+            scaled, *self._grid(scaled), seed=seed, n_samples=self.n_samples, gradient=self.gradient
+        )
+        return bound.value(min(1.0, done / self.annealing) if self.annealing > 0 else 1.0)
+
+    def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self._model.decoder(z), self._model.log_noise
+
+    def _first(self) -> tuple[Tensor, Tensor]:
+        return self._model.start_mean, self._model.start_log_deviation
+
+    def _run(self) -> dict[str, Any]:
+        return {"step": self.step, "solver": "euler_maruyama"}
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {f"model.{key}": value for key, value in self._model.state_dict().items()}
-        tensors |= {f"scaling.{key}": value for key, value in self.scaling_.state_dict().items()}
-        return tensors, {"dim": self._dim, "names": self.names_}
+        return self._model_state()
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        self._dim = int(extra["dim"])
-        self.names_ = None if extra["names"] is None else tuple(extra["names"])
-        self.scaling_ = SeriesScaling.from_state(under(tensors, "scaling."))
+        self._restore_scalings(tensors, extra)
         self._build(0, self.scaling_.mean)
         self._model.load_state_dict(under(tensors, "model."))
         self._model.eval().requires_grad_(False)
         self.process_ = self._model.prior
-
-
-class _Bound:
-    """Minus the bound for each observed value, over batches of an epoch."""
-
-    def __init__(self, model: LatentSDE, scaled: Series, held: Series | None) -> None:
-        self.module = model._model
-        self._model, self._scaled, self._held = model, scaled, held
-        self._size = min(model.batch_size, len(scaled))
-        self.per_epoch = math.ceil(len(scaled) / self._size)
-
-    def loss(self, step: int, generator: torch.Generator) -> Tensor:
-        """Return the loss of one batch."""
-        model = self._model
-        rows = epoch_rows(len(self._scaled), self._size, step, model.seed_)
-        part = self._scaled.rows(rows)
-        grid, places = _grid(part, model.step)
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        parts = self.module.bound(part, grid, places, seed=seed, n_samples=model.n_samples, gradient=model.gradient)
-        rise = model.annealing * model.epochs * self.per_epoch
-        beta = min(1.0, (step + 1) / rise) if rise > 0 else 1.0
-        return -parts.value(beta).sum() / part.seen.sum().clamp_min(1)
-
-    def validation_loss(self) -> float:
-        """Return the loss of what is held out."""
-        if self._held is None:
-            return math.nan
-        total = sum(
-            float(self._model._bounds(part, derive_seed(self._model.seed_, "validation", k)).sum())
-            for k, part in _blocks(self._held)
-        )
-        return -total / max(int(self._held.seen.sum()), 1)
-
-
-def _grid(scaled: Series, step: float) -> tuple[Tensor, Tensor]:
-    grid, places = step_times(scaled.times, scaled.lengths, longest=step, wanted=scaled.times)
-    if places is None:
-        raise ValueError("a series needs at least one time")
-    return grid, places
-
-
-def _blocks(series: Series) -> list[tuple[int, Series]]:
-    starts = range(0, len(series), _BLOCK)
-    return [(k, series.rows(slice(start, start + _BLOCK))) for k, start in enumerate(starts)]

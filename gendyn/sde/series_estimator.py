@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,24 @@ class SeriesEstimator(Estimator):
         order = torch.randperm(n, generator=torch_generator(root, "validation split"))
         out = min(max(1, round(self.validation_fraction * n)), n - 1)
         return order[out:].sort().values, order[:out].sort().values
+
+    def _hold_out(self, series: Series, validation: Any, root: int) -> tuple[Series, Series | None]:
+        """Return series to learn from and those to stop by: given ones, a share, or none without early stopping."""
+        if validation is not None:
+            held = read_series(validation).to(series.values.device, series.values.dtype)
+            if held.dim != series.dim:
+                raise ValueError(f"validation must have the {series.dim} channels of the series; got {held.dim}")
+            return series, held
+        if self.patience is None:
+            return series, None
+        kept, out = self._divide(len(series), root)
+        return series.rows(kept), series.rows(out)
+
+    def _clock(self, times: Tensor | Sequence[float] | None) -> Tensor:
+        """Return given times, float64, or 51 over the trained span."""
+        if times is None:
+            return torch.linspace(0, self.scaling_.unit, 51, dtype=torch.float64)
+        return torch.as_tensor(times, dtype=torch.float64)
 
     def _batch(self, n: int) -> int:
         """Return the batch size: by default 16, doubled while there are two batches, at most 128."""
