@@ -135,8 +135,13 @@ def _integrators(peer: Trainer, x: Tensor) -> dict[str, Callable[[], Any]]:
 
         found["torchcfm, torchdiffeq"] = integrate
     if importlib.util.find_spec("torchdyn") is not None:
-        from torchcfm.utils import torch_wrapper
-        from torchdyn.core import NeuralODE
+        try:
+            from torchcfm.utils import torch_wrapper
+            from torchdyn.core import NeuralODE
+        except (ImportError, RuntimeError) as error:
+            # What it stands on may have been built for another torch.
+            print(f"torchdyn is installed, but cannot be imported: {error}", flush=True)
+            return found
 
         node = NeuralODE(torch_wrapper(peer.flow), solver="euler", sensitivity="adjoint")
 

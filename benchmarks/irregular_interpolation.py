@@ -143,7 +143,7 @@ def mortality(series: Series, seeds: int, options: dict[str, Any]) -> list[dict[
         filled = np.where(np.isnan(static), np.nanmean(static[train], axis=0), static)
         told = np.concatenate([summaries(scaling.transform(series)).numpy(), filled], axis=1)
         units = StandardScaler().fit(told[train])
-        plain = LogisticRegressionCV(np.logspace(-4, 0, 5), cv=5, scoring="neg_log_loss", max_iter=2000)
+        plain = LogisticRegressionCV(Cs=np.logspace(-4, 0, 5), cv=5, scoring="neg_log_loss", max_iter=2000)
         plain.fit(units.transform(told[train]), died[train])
         odds = plain.predict_proba(units.transform(told[test]))[:, 1]
         found["logistic regression"].append(float(roc_auc_score(died[test], odds)))
@@ -173,6 +173,7 @@ def main() -> None:
     if "interpolation" in given.tasks:
         for shown in given.shares or ((0.5,) if given.quick else SHARES):
             rows.extend(interpolate(series, shown, seeds, more))
+            store(given.json, rows)
     if "mortality" in given.tasks:
         # A thousand patients, of whom one in seven dies: few steps, small ones, and much hidden.
         slow = {"channels": ("time", "intensity"), "lr": 5e-4, "dropout": 0.3, "patience": 5}
