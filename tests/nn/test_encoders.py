@@ -82,11 +82,36 @@ def test_the_kernel_knows_the_score_of_a_gaussian():
     torch.testing.assert_close(found[..., 1], density, atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
+def test_the_kernel_is_its_formula_far_away_too(dtype, close):
+    """Weights of narrow bandwidths are powers of those of wide ones: far cells may underflow, the nearest never."""
+    generator = torch.Generator().manual_seed(5)
+    cloud = torch.randn(2, 40, 3, generator=generator, dtype=dtype)
+    x = torch.cat([torch.randn(2, 6, 3, generator=generator, dtype=dtype), torch.full((2, 1, 3), 30.0, dtype=dtype)], 1)
+    encoder = KernelEncoder(3, 1.0).to(dtype)
+    expected = []
+    for h in encoder.bandwidths.double():
+        exponents = -torch.cdist(x.double(), cloud.double()).square() / (2 * h**2)
+        mean = torch.softmax(exponents, -1) @ cloud.double()
+        density = torch.logsumexp(exponents, -1, keepdim=True) - torch.log(torch.tensor(40.0, dtype=torch.float64))
+        expected.append(torch.cat([(mean - x) / h, density], -1))
+    found = encoder(x, cloud)
+    torch.testing.assert_close(found.double(), torch.cat(expected, -1), atol=close, rtol=close)
+
+
+def test_gradients_of_the_kernel():
+    generator = torch.Generator().manual_seed(6)
+    cloud = torch.randn(1, 7, 2, generator=generator, dtype=torch.float64)
+    x = torch.randn(1, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda at: KernelEncoder(2, 1.0).double()(at, cloud), (x,))
+
+
 def test_memory_is_bounded_by_parts(monkeypatch):
     from gendyn.nn import encoders
 
     whole = ENCODERS["kernel"](X, CLOUD)
     monkeypatch.setattr(encoders, "_LARGEST", 1000)
+    monkeypatch.setattr(encoders, "_CACHED", 100)
     torch.testing.assert_close(ENCODERS["kernel"](X, CLOUD), whole)
     nearest = encoders._nearest(CLOUD, 5)
     monkeypatch.undo()
