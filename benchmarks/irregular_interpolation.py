@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as PlainRidge
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.preprocessing import StandardScaler
 from table import begin, parser, row, show, store
 
@@ -143,7 +143,8 @@ def mortality(series: Series, seeds: int, options: dict[str, Any]) -> list[dict[
         filled = np.where(np.isnan(static), np.nanmean(static[train], axis=0), static)
         told = np.concatenate([summaries(scaling.transform(series)).numpy(), filled], axis=1)
         units = StandardScaler().fit(told[train])
-        plain = LogisticRegressionCV(Cs=np.logspace(-4, 0, 5), cv=5, scoring="neg_log_loss", max_iter=2000)
+        strengths = {"C": np.logspace(-4, 0, 5)}
+        plain = GridSearchCV(LogisticRegression(max_iter=2000), strengths, cv=5, scoring="neg_log_loss")
         plain.fit(units.transform(told[train]), died[train])
         odds = plain.predict_proba(units.transform(told[test]))[:, 1]
         found["logistic regression"].append(float(roc_auc_score(died[test], odds)))
