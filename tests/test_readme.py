@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gendyn.cli import run
+from gendyn.models import MODELS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +39,14 @@ def test_there_are_two_set_up_commands():
     assert commands[0].endswith("gendyn demo")
     assert "pytest" in commands[1]
     assert all("-c constraints.txt" in command for command in commands)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_stands_in_the_table_and_in_the_docs(name):
+    table = README.split("## Models")[1].split("\n## ")[0]
+    assert re.search(rf"`{name}[`(]", table), f"README's table of models lacks {name}"
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    assert re.search(rf"\b{name}\b", pages), f"no page of docs speaks of {name}"
 
 
 def test_links_lead_somewhere():
