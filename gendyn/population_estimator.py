@@ -75,7 +75,7 @@ class PopulationEstimator(Estimator):
         self._check_cells(data)
         with torch.no_grad():
             return [
-                self.process_.drift(torch.as_tensor(t, dtype=x.dtype, device=x.device), x)
+                self.process_.drift(t.to(self.initial_), x.to(self.initial_))
                 for t, x in zip(data.times, data.samples, strict=True)
             ]
 
@@ -145,7 +145,7 @@ class PopulationEstimator(Estimator):
     def _start(
         self, x0: Tensor | Snapshots | None, times: Tensor | Sequence[float] | None
     ) -> tuple[Tensor, float, Tensor]:
-        """Return start points, the time they stand at, and the asked times."""
+        """Return start points in the model's type and place, the time they stand at, and the asked times."""
         grid = self.times_ if times is None else torch.as_tensor(times, dtype=torch.float64).reshape(-1)
         if len(grid) == 0:
             raise ValueError("times must hold at least one time; got none")
@@ -156,10 +156,10 @@ class PopulationEstimator(Estimator):
                 raise ValueError(
                     f"x0 must be a population at one time; got {len(x0)} times: pick one with snapshots.only([t])"
                 )
-            return x0.samples[0], float(x0.times[0]), grid
+            return x0.samples[0].to(self.initial_), float(x0.times[0]), grid
         if len(grid) < 2:
             raise ValueError("points given as x0 stand at times[0], so times must hold at least one more; got one time")
-        return torch.as_tensor(x0), float(grid[0]), grid
+        return torch.as_tensor(x0).to(self.initial_), float(grid[0]), grid
 
     def _check_cells(self, data: Snapshots) -> None:
         """Refuse cells with other features, or at times outside the trained range."""

@@ -218,6 +218,10 @@ class ActionMatching(GrowingModel):
         return "unbalanced=True"
 
     @property
+    def _how_not_to_grow(self) -> str:
+        return "unbalanced=False"
+
+    @property
     def _solver(self) -> str:
         return "euler_maruyama" if self.sigma > 0 else "heun"
 

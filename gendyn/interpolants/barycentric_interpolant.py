@@ -22,7 +22,7 @@ from gendyn.data import Scaling, Snapshots
 from gendyn.interpolants.barycentric_flow import BarycentricFlow, BarycentricNetwork, Path
 from gendyn.interpolants.barycentric_objective import MeansObjective, PathObjective, mean_square_speed
 from gendyn.interpolants.coupled_paths import CoupledPaths, CouplingName, couple
-from gendyn.interpolants.population_model import PopulationModel
+from gendyn.interpolants.flow_model import FlowModel
 from gendyn.interpolants.simplex_path import CornerPath, SimplexPath
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.training import fit as train
@@ -36,7 +36,7 @@ _STEP_OF_PATHS = 0.03
 """Learning rate of Adam for the coefficients of a path; they are numbers of order one."""
 
 
-class BarycentricInterpolant(PopulationModel):
+class BarycentricInterpolant(FlowModel):
     r"""Learn the conditional means of all populations; move along any path of mixtures between them.
 
     The process of :meth:`sample` runs through the populations in the order of their times, and rests at those in

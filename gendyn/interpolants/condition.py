@@ -186,12 +186,12 @@ class MemberConditions:
         Raises
         ------
         ValueError
-            If an entry is missing, or was not seen in the fit.
+            If an entry is missing or one too many, or was not seen in the fit.
         """
         row = _row(condition)
-        missing = [column.column for column in self.columns if column.column not in row]
-        if missing:
-            raise ValueError(f"a condition needs {missing[0]!r}; got {condition!r}")
+        names = [column.column for column in self.columns]
+        if set(row) != set(names):
+            raise ValueError(f"a condition needs the entries {', '.join(names)}, as in the fit; got {condition!r}")
         return torch.cat([column(row[column.column], rows=1) for column in self.columns])
 
 

@@ -36,7 +36,6 @@ from gendyn.interpolants.conditional_path import (
 )
 from gendyn.interpolants.coupled_paths import CoupledPaths, RelaxedCoupling, check_coupling, couple
 from gendyn.interpolants.data_metric import get_metric
-from gendyn.interpolants.flow_model import FlowModel
 from gendyn.interpolants.growing_model import GrowingModel
 from gendyn.interpolants.growing_objective import GrowingObjective, VelocityAndGrowth
 from gendyn.interpolants.growing_paths import GrowingPaths, couple_growing
@@ -45,7 +44,7 @@ from gendyn.interpolants.objective import FlowMatchingObjective
 from gendyn.interpolants.velocity_field import GrowingVelocityField, VelocityField
 from gendyn.nn import VelocityNetwork
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling import Process, sample
+from gendyn.sampling import sample
 from gendyn.training import fit
 
 __all__ = ["FlowMatching"]
@@ -56,7 +55,7 @@ _METRIC_CELLS = 1000
 CouplingOption = Literal["independent", "ot", "sinkhorn", "spline-ot"]
 
 
-class FlowMatching(FlowModel, GrowingModel):
+class FlowMatching(GrowingModel):
     r"""Learn the velocity that carries each population into the next.
 
     Minimises :math:`\mathbb{E}\lVert v_\theta(t, x_t) - \dot x_t\rVert^2` over one network on real time.
@@ -326,14 +325,9 @@ class FlowMatching(FlowModel, GrowingModel):
     def _how_to_grow(self) -> str:
         return "relaxation=, the price of mass that appears or vanishes"
 
-    def _flow(self, rows: int) -> Process:
-        """Return the flow of this many points, where it is all that changes a density."""
-        if self.grows:
-            raise ValueError(
-                "cells of this model multiply, so that its flow alone does not give its densities; use "
-                "log_prob_weighted and sample_weighted, or fit it with relaxation=None"
-            )
-        return super()._flow(rows)
+    @property
+    def _how_not_to_grow(self) -> str:
+        return "relaxation=None"
 
     def _process(self, scaling: Scaling, times: Tensor, seed: int) -> VelocityField:
         """Return the process of networks that have not learned anything, of the type of the scaling."""

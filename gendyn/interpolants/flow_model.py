@@ -188,6 +188,11 @@ def chosen_divergence(divergence: DivergenceOption, dim: int) -> Divergence:
 def density_of(base: Base) -> Callable[[Tensor], Tensor]:
     """Return the log-density ``(B, d) -> (B,)`` of a distribution or mixture; a function is returned as it is.
 
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+
     Examples
     --------
     >>> density_of(torch.distributions.Normal(torch.zeros(2), 1.0))(torch.zeros(3, 2)).shape
@@ -197,6 +202,11 @@ def density_of(base: Base) -> Callable[[Tensor], Tensor]:
         mixture = base
         return lambda x: mixture.log_prob(x).to(x)
     if not isinstance(base, torch.distributions.Distribution):
+        if not callable(base):
+            raise TypeError(
+                "base must be a function (B, d) -> (B,), a distribution of torch, or a GaussianMixture; "
+                f"got {type(base).__name__}"
+            )
         return base
     distribution = base
 

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from gendyn.data import Paths, Snapshots
-from gendyn.interpolants.flow_model import Base, DivergenceOption, chosen_divergence, density_of
+from gendyn.interpolants.flow_model import Base, DivergenceOption, FlowModel, chosen_divergence, density_of
 from gendyn.interpolants.growing_flow import GrowingFlow
-from gendyn.interpolants.population_model import PopulationModel
 from gendyn.randomness import Seed, as_seed
-from gendyn.sampling import flow_log_prob, sample
+from gendyn.sampling import Process, flow_log_prob, sample
 
 __all__ = ["GrowingModel"]
 
 
-class GrowingModel(PopulationModel):
+class GrowingModel(FlowModel):
     """A model of populations that may know how fast cells multiply.
 
     Attributes
@@ -40,6 +39,11 @@ class GrowingModel(PopulationModel):
     @abstractmethod
     def _how_to_grow(self) -> str:
         """Return the argument with which cells grow, for sentences."""
+
+    @property
+    @abstractmethod
+    def _how_not_to_grow(self) -> str:
+        """Return the argument with which they do not."""
 
     def sample_weighted(
         self,
@@ -128,8 +132,7 @@ class GrowingModel(PopulationModel):
             dimensions.
         """
         self._check_grows()
-        if self.process_.noise_type != "none":
-            raise ValueError("a density moves along a flow; this model has noise: fit it with sigma=0")
+        self._check_flows()
         points = torch.as_tensor(x).to(self.process_.shift)
         density = density_of(base)
         # The state ends with the logarithm of a weight: run backward from zero, it is minus what the cell has gained.
@@ -177,7 +180,8 @@ class GrowingModel(PopulationModel):
         self._check_cells(data)
         with torch.no_grad():
             return [
-                self.process_.growth(t.to(device=x.device), x) for t, x in zip(data.times, data.samples, strict=True)
+                self.process_.growth(t.to(device=self.initial_.device), x.to(self.initial_))
+                for t, x in zip(data.times, data.samples, strict=True)
             ]
 
     @property
@@ -190,6 +194,20 @@ class GrowingModel(PopulationModel):
         if data.weights is None:
             return torch.ones(len(data), dtype=torch.float64)
         return torch.stack([w.double().sum().cpu() for w in data.weights])
+
+    def _flow(self, rows: int) -> Process:
+        """Return the flow of this many points, where it is all that changes a density."""
+        self._check_flows()
+        if self.grows:
+            raise ValueError(
+                "cells of this model multiply, so that its flow alone does not give its densities; use "
+                f"log_prob_weighted and sample_weighted, or fit it with {self._how_not_to_grow}"
+            )
+        return super()._flow(rows)
+
+    def _check_flows(self) -> None:
+        if self.process_.noise_type != "none":
+            raise ValueError("a density moves along a flow; this model has noise: fit it with sigma=0")
 
     def _check_grows(self) -> None:
         self._check_fitted()

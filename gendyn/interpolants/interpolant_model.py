@@ -125,16 +125,8 @@ class InterpolantModel(FlowModel):
             if {"chunk", "to", "n_jobs"} & set(options):
                 raise ValueError("paths with a condition of each one's own run at once; leave out chunk, to and n_jobs")
             options["chunk"] = rows
-        process = InterpolantProcess(
-            self.fields_,
-            self.scaling_,
-            self.process_.times,
-            epsilon=epsilon,
-            margin=margin,
-            backward=falls and (callable(epsilon) or epsilon != 0),
-            condition=encoded,
-            guidance=guidance,
-        ).to(self.process_.shift.device)
+        backward = falls and (callable(epsilon) or epsilon != 0)
+        process = self._running(encoded, guidance, epsilon=epsilon, margin=margin, backward=backward)
         options |= {"solver": solver or ("heun" if process.noise_type == "none" else "euler_maruyama")}
         options |= {"step": step, "progress": progress}
         if process.backward:
@@ -197,17 +189,9 @@ class InterpolantModel(FlowModel):
         encoded = self._encoded(condition, guidance, len(x))
         if encoded is not None and encoded.ndim == 2:
             encoded = encoded.repeat_interleave(paths, dim=0)
-        process = InterpolantProcess(
-            self.fields_,
-            self.scaling_,
-            self.process_.times,
-            epsilon=get_epsilon(epsilon, self.fields_.schedule),
-            margin=margin,
-            condition=encoded,
-            guidance=guidance,
-        ).to(self.process_.shift.device)
+        strength = get_epsilon(epsilon, self.fields_.schedule)
         return diffusion_log_prob(
-            process,
+            self._running(encoded, guidance, epsilon=strength, margin=margin),
             torch.as_tensor(x).to(self.process_.shift),
             self.times_[[0, -1]],
             self._base_density(base),
@@ -345,13 +329,20 @@ class InterpolantModel(FlowModel):
         self, rows: int, condition: Any = None, guidance: float = 0.0, observation: Tensor | None = None
     ) -> InterpolantProcess:
         """Return the flow of this many points, under a condition, with what the fields see of the sources."""
-        return InterpolantProcess(
+        return self._running(self._encoded(condition, guidance, rows, observation), guidance)
+
+    def _running(self, encoded: Tensor | None, guidance: float, **options: Any) -> InterpolantProcess:
+        """Return the flow or a diffusion of the fields under an encoded condition."""
+        process = InterpolantProcess(
             self.fields_,
             self.scaling_,
             self.process_.times,
-            condition=self._encoded(condition, guidance, rows, observation),
+            condition=encoded,
             guidance=guidance,
-        ).to(self.process_.shift.device)
+            told=None if self.encoder_ is None else self.encoder_.width,
+            **options,
+        )
+        return process.to(self.process_.shift.device)
 
     def _starting_points(self, x0: Tensor | None, n: int | None, seed: int) -> Tensor:
         if x0 is None and self.fields_.schedule.sides == "one-sided":
@@ -404,8 +395,9 @@ class InterpolantModel(FlowModel):
             if abs(float(x0.times[0]) - float(grid[0])) > 1e-9:
                 raise ValueError(f"x0 stands at time {float(x0.times[0]):g}, but times begin at {float(grid[0]):g}")
             x0 = x0.samples[0]
+        x0 = torch.as_tensor(x0).to(self.initial_)
         self._check_range(grid.tolist(), extrapolate)
-        points = torch.as_tensor(x0) if n is None else self._resample(torch.as_tensor(x0), n, seed)
+        points = x0 if n is None else self._resample(x0, n, seed)
         paths = sample(process, points, -grid, seed=seed, names=self.names_, **options)
         return Paths(grid, paths.values, names=self.names_, info=paths.info)
 

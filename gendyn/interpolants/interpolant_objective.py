@@ -54,6 +54,8 @@ class InterpolantObjective:
         ``"uniform"``, or ``"gamma"``: the loss of the score times :math:`\gamma^2`.
     unconditional
         Probability with which a row's condition is hidden, for guidance.
+    told
+        Leading entries of a condition that are hidden; ``None``: all. What follows is always seen.
     batch_size
         Rows, that is evaluations of every network, per step.
     """
@@ -69,6 +71,7 @@ class InterpolantObjective:
         antithetic: bool,
         score_weight: ScoreWeight = "uniform",
         unconditional: float,
+        told: int | None = None,
         batch_size: int,
     ) -> None:
         self.module = module
@@ -79,6 +82,7 @@ class InterpolantObjective:
         self.antithetic = antithetic
         self.score_weight = score_weight
         self.unconditional = unconditional
+        self.told = told
         self.batch_size = batch_size
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
@@ -148,8 +152,10 @@ class InterpolantObjective:
             yield name, found, wanted, weight
 
     def _hide(self, condition: Tensor | None, generator: torch.Generator) -> Tensor | None:
-        """Hide the condition of some rows: every entry zero, as the flag in the last says."""
+        """Hide what some rows are told: every entry zero, as the flag in the last says."""
         if condition is None or self.unconditional == 0:
             return condition
         kept = torch.rand(len(condition), 1, generator=generator) >= self.unconditional
-        return condition * kept.to(condition)
+        kept = kept.to(condition)
+        told = condition.shape[1] if self.told is None else self.told
+        return torch.cat([condition[:, :told] * kept, condition[:, told:]], dim=1)

@@ -50,6 +50,8 @@ class InterpolantProcess(nn.Module):
         ``(c,)``, or ``(n, c)`` for paths that run at once, or ``None``.
     guidance
         Weight w of classifier-free guidance: fields are ``(1 + w) f(condition) - w f(none)`` (Ho and Salimans 2022).
+    told
+        Leading entries of a condition that ``none`` leaves out; ``None``: all.
 
     Attributes
     ----------
@@ -75,6 +77,7 @@ class InterpolantProcess(nn.Module):
         backward: bool = False,
         condition: Tensor | None = None,
         guidance: float = 0.0,
+        told: int | None = None,
     ) -> None:
         super().__init__()
         self.fields = fields
@@ -84,6 +87,7 @@ class InterpolantProcess(nn.Module):
         self.backward = backward
         self.condition = condition
         self.guidance = guidance
+        self.told = told
         moves = callable(epsilon) or epsilon != 0
         if not callable(epsilon) and not epsilon >= 0:
             raise ValueError(f"epsilon must be zero or positive; got {epsilon}")
@@ -154,7 +158,9 @@ class InterpolantProcess(nn.Module):
         found = field(s, z, condition)
         if self.guidance == 0:
             return found
-        return (1 + self.guidance) * found - self.guidance * field(s, z, torch.zeros_like(condition))
+        nothing = condition.clone()
+        nothing[..., : self.told] = 0
+        return (1 + self.guidance) * found - self.guidance * field(s, z, nothing)
 
 
 def _warn_of_singular_noise(fields: InterpolantFields, epsilon: Epsilon, margin: float) -> None:

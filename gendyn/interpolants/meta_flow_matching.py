@@ -363,6 +363,7 @@ class MetaFlowMatching(Estimator):
                     f"the first at {times.tolist()}"
                 )
             times = member.times.cpu()
+            _check_cells_of(name, member)
             if self.coupling == "paired" and member.sizes[0] != member.sizes[1]:
                 raise ValueError(f"paired populations must have equal sizes; {name!r} has {list(member.sizes)}")
             neighbours = self.neighbours if self.encoder == "gcn" else 0
@@ -453,3 +454,14 @@ class MetaFlowMatching(Estimator):
         load_module(field, tensors, "field.")
         self.field_ = field.eval().requires_grad_(False)  # type: ignore[assignment]
         self.process_ = self._first_process()
+
+
+def _check_cells_of(name: str, member: Snapshots) -> None:
+    """Refuse a member of too few cells, or of cells that are not to count alike."""
+    if min(member.sizes) < 2:
+        raise ValueError(f"every population needs at least 2 cells; {name!r} has {list(member.sizes)}")
+    if any(bool((w != w[0]).any()) for w in member.weights or ()):
+        raise ValueError(
+            f"meta flow matching counts every cell of a population alike; {name!r} has weights: draw its cells by "
+            "weight first (torch.multinomial), and give those without weights"
+        )

@@ -59,8 +59,6 @@ class RestoringModel(InterpolantModel):
             raise ValueError(f"{schedule} has its own source; leave source out, or take a two-sided schedule")
         if self.coupling is not None or self.match is not None:
             raise ValueError("a source that is made from the data is joined to them; leave coupling and match out")
-        if self.observed and self.condition is not None and self.unconditional > 0:
-            raise ValueError("hiding the condition would hide what is observed too; set unconditional=0")
 
     def _with_source(self, data: Snapshots, seed: int) -> Snapshots:
         """Return one population together with a draw of the source that is made from it, or the data as they are."""

@@ -291,7 +291,8 @@ class StochasticInterpolant(RestoringModel):
             margin=margin,
             antithetic=self._antithetic(self.fields_.schedule, names),
             score_weight=self.score_weight,
-            unconditional=0.0 if self.condition is None else self.unconditional,
+            unconditional=0.0 if self.encoder_ is None else self.unconditional,
+            told=None if self.encoder_ is None else self.encoder_.width,
             batch_size=self.batch_size,
         )
 

@@ -114,6 +114,7 @@ class _Progress:
         return frame.astype({"step": "int64", "loss": "float64", "validation": "float64", "lr": "float64"})
 
 
+@torch.enable_grad()  # also where the caller has turned gradients off
 def fit(
     objective: Objective,
     *,
@@ -177,7 +178,8 @@ def fit(
     TrainingDiverged
         If the loss or a weight stops being finite.
     ValueError
-        If an option is out of range, or the checkpoint belongs to another fit.
+        If an option is out of range, the checkpoint belongs to another fit, or it is called in
+        ``torch.inference_mode()``, where nothing can be learned.
 
     Examples
     --------
@@ -190,6 +192,8 @@ def fit(
     >>> round(Line.module.weight.item(), 2)
     3.0
     """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("nothing can be learned inside torch.inference_mode(); call fit outside of it")
     total = _check_length(objective, steps, epochs)
     _check_options(lr, clip, patience, objective)
     root = as_seed(seed)

@@ -191,6 +191,57 @@ def test_the_denoising_step_goes_to_the_mean_of_the_data(epsilon: float) -> None
     assert made.values[:, -1].mean().item() == pytest.approx(-0.2, abs=4 * 1.5 / math.sqrt(400))
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        gendyn.ActionMatching(steps=400, hidden=(32, 32), batch_size=128),
+        gendyn.BarycentricInterpolant("ot", steps=400, hidden=(32, 32)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_other_flows_have_densities_too(model: gendyn.ActionMatching | gendyn.BarycentricInterpolant) -> None:
+    """A normal population that translates: its density moves with it, and forward and backward agree."""
+    x = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+    model = model.clone().fit(Snapshots([0.0, 2.0], [x, x + 3.0]), progress=False)
+    base = torch.distributions.Normal(torch.zeros(1), 1.0)
+    points = torch.linspace(2.0, 4.0, 9)[:, None]
+    truth = torch.distributions.Normal(torch.tensor(3.0), 1.0).log_prob(points[:, 0])
+    assert float((model.log_prob(points, base=base) - truth).abs().mean()) < 0.1
+    ends, forward = model.sample_with_log_prob(points - 3.0, base=base)
+    torch.testing.assert_close(model.log_prob(ends, base=base), forward, rtol=0, atol=1e-4)
+    start = points.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model.log_prob(start, base=base, gradient="backprop").sum(), start)
+    assert float((slope - (3.0 - points)).abs().mean()) < 0.3
+
+
+def test_a_population_that_was_never_seen_has_a_density() -> None:
+    generator = torch.Generator().manual_seed(0)
+    members = {}
+    for k in range(8):
+        x = torch.randn(80, 1, generator=generator) + k
+        members[f"p{k}"] = Snapshots([0.0, 1.0], [x, x + 2.0])
+    model = gendyn.MetaFlowMatching("stats", coupling="paired", steps=400, hidden=(32, 32), batch_size=32)
+    model.fit(gendyn.Cohort(members), progress=False)
+    new = torch.randn(80, 1, generator=generator) + 3.5
+    law = torch.distributions.Normal(3.5, 1.0)
+    points = torch.linspace(5.0, 6.0, 5)[:, None]
+    found = flow_log_prob(model.process(new), points, model.times_, lambda x: law.log_prob(x[:, 0]))
+    assert float((found - law.log_prob(points[:, 0] - 2.0)).abs().mean()) < 0.15
+
+
+def test_no_density_where_there_is_noise_or_growth() -> None:
+    data = populations(40)
+    noisy = gendyn.ActionMatching(0.5, steps=2, hidden=(4,)).fit(data, progress=False)
+    with pytest.raises(ValueError, match="this model has noise: fit it with sigma=0"):
+        noisy.log_prob(data.samples[0], base=BASE)
+    growing = gendyn.ActionMatching(unbalanced=True, steps=2, hidden=(4,)).fit(data, progress=False)
+    with pytest.raises(ValueError, match="log_prob_weighted and sample_weighted, or fit it with unbalanced=False"):
+        growing.log_prob(data.samples[0], base=BASE)
+    still = gendyn.FlowMatching(steps=2, hidden=(4,)).fit(data, progress=False)
+    with pytest.raises(TypeError, match="base must be a function .*; got str"):
+        still.log_prob(data.samples[0], base="normal")
+
+
 def test_sentences() -> None:
     model = from_noise()
     with pytest.raises(ValueError, match="ends at time 1 of a one-sided schedule"):

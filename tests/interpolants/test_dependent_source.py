@@ -177,6 +177,29 @@ def test_weights_labels_and_files(tmp_path) -> None:
     assert torch.isfinite(guided.sample(n=4, condition="a", guidance=1.0, seed=1).values).all()
 
 
+def test_guidance_hides_the_label_and_not_what_is_seen() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 2, generator=generator)
+    data = Snapshots([0.0], [x], obs=[pd.DataFrame({"kind": ["a", "b"] * 30})])
+    options = {"source": "identity", "source_noise": 0.5, "observed": True, "condition": "kind"}
+    model = gendyn.StochasticInterpolant(unconditional=0.5, steps=50, hidden=(16,), **options).fit(data, progress=False)
+    base = torch.distributions.Normal(torch.zeros(2), 1.0)
+    told = model.log_prob(x[:5], base=base, observation=x[:5], condition="a")
+    assert torch.equal(told, model.log_prob(x[:5], base=base, observation=x[:5], condition="a", guidance=0.0))
+    guided = model._flow(5, "a", 2.0, x[:5]).velocity(torch.tensor(0.5), x[:5])
+    plain = model._flow(5, "a", 0.0, x[:5]).velocity(torch.tensor(0.5), x[:5])
+    untold = model._flow(5, None, 0.0, x[:5]).velocity(torch.tensor(0.5), x[:5])
+    torch.testing.assert_close(guided, 3 * plain - 2 * untold)
+    elsewhere = model._flow(5, None, 0.0, x[5:10]).velocity(torch.tensor(0.5), x[:5])
+    assert not torch.allclose(untold, elsewhere)
+    # The rows of training: labels come and go, what is observed stays.
+    ends = model._ends(model.scaling_.populations(data), model.fields_.schedule, 0)
+    seen = ends(torch.zeros(200, dtype=torch.int64), generator).condition
+    hidden = model._objective(ends, None)._hide(seen, generator)
+    assert torch.equal(hidden[:, 3:], seen[:, 3:])
+    assert 0 < int((hidden[:, 2] == 0).sum()) < 200
+
+
 def two(n: int = 30) -> Snapshots:
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
     return Snapshots([0.0, 1.0], [x, x + 1])
@@ -195,7 +218,6 @@ def two(n: int = 30) -> Snapshots:
         ({"source": lambda x: x / torch.tensor([1.0, 0.0])}, "must return finite points; 30 of 30 rows are not"),
         ({"source": "identity", "schedule": "one-sided-linear"}, "has its own source"),
         ({"source": "identity", "coupling": "ot"}, "leave coupling and match out"),
-        ({"source": "identity", "observed": True, "condition": "kind"}, "set unconditional=0"),
     ],
 )
 def test_sentences(options: dict, words: str) -> None:

@@ -124,6 +124,30 @@ def test_float64_all_the_way():
     assert model.sample(n=3).dtype == torch.float64
 
 
+@pytest.mark.parametrize(("given", "kind"), [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_points_of_another_type_are_taken_into_the_model_s(given, kind):
+    data, other = gaussians(40, dtype=kind), gaussians(40, dtype=given)
+    model = FlowMatching(hidden=(8,), steps=5).fit(data, progress=False)
+    x = data.samples[0]
+    expected = model.sample(x, [0.0, 3.0]).values
+    for start in (x.to(given), x.to(given).numpy(), Snapshots([0.0], [x.to(given)])):
+        made = model.sample(start, [0.0, 3.0]).values
+        assert made.dtype == kind
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+    assert {v.dtype for v in model.velocity(other)} == {kind}
+    assert np.isfinite(model.score(other))
+
+
+def test_gradients_that_the_caller_turned_off_are_on_in_a_fit():
+    data = gaussians(40)
+    model = FlowMatching(hidden=(8,), steps=5)
+    with torch.no_grad():
+        quiet = model.clone().fit(data, progress=False).sample()
+    assert torch.equal(quiet.values, model.fit(data, progress=False).sample().values)
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"inside torch.inference_mode\(\); call fit outside"):
+        model.fit(data, progress=False)
+
+
 def test_a_fit_that_diverges_leaves_its_last_good_state(monkeypatch):
     loss = FlowMatchingObjective.loss
 

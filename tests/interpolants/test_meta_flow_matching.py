@@ -177,8 +177,10 @@ def test_member_conditions():
     assert many(("y", 2.0)).tolist() == [0.0, 1.0, 1.0, 0.0, 1.0]
     with pytest.raises(ValueError, match="must have the same entries; 'b' has"):
         MemberConditions.fit({"a": ("x", 1.0), "b": ("y",)})
-    with pytest.raises(ValueError, match="a condition needs 'condition 1'"):
+    with pytest.raises(ValueError, match="a condition needs the entries condition 0, condition 1"):
         many(("x",))
+    with pytest.raises(ValueError, match="as in the fit; got"):
+        many(("x", 1.0, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,11 @@ def test_sentences_about_cohorts():
         model.fit(gd.Cohort(members), progress=False)
     with pytest.raises(ValueError, match="paired populations must have equal sizes; 'a' has"):
         model.fit(gd.Cohort({"a": gd.Snapshots([0.0, 1.0], [x, x[:3]])}), progress=False)
+    with pytest.raises(ValueError, match=r"at least 2 cells; 'a' has \[1, 5\]"):
+        model.fit(gd.Cohort({"a": gd.Snapshots([0.0, 1.0], [x[:1], x])}), progress=False)
+    with pytest.raises(ValueError, match="counts every cell of a population alike; 'a' has weights"):
+        weights = [torch.arange(5.0)] * 2
+        model.fit(gd.Cohort({"a": gd.Snapshots([0.0, 1.0], [x, x], weights)}), progress=False)
     data = gaussians(3, 3, n=40)
     model = model.fit(data, progress=False)
     with pytest.raises(ValueError, match="times must begin at 0 and end by 1"):
