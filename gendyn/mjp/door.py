@@ -74,6 +74,8 @@ def check_options(model: Any) -> None:
         raise ValueError("Gaussian levels need n_states, how many there are")
     if model.confused is not None and model.noise != "confusion":
         raise ValueError("confused says which labels may be mixed up; give noise='confusion' with it")
+    if model.shared_rates not in ("average", False):
+        raise ValueError(f"shared_rates must be 'average' or False; got {model.shared_rates!r}")
     if model.em_steps < 0 or model.max_iterations < 0 or not model.tolerance > 0:
         raise ValueError("em_steps and max_iterations must not be negative, and tolerance must be positive")
     if not (0 <= model.prior_jumps < math.inf and 0 <= model.prior_time < math.inf):

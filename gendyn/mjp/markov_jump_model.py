@@ -29,6 +29,7 @@ from gendyn.mjp.observations import StateObservations
 from gendyn.mjp.polish import polish
 from gendyn.mjp.rate_estimate import RateEstimate
 from gendyn.mjp.rate_interval import log_rate_errors
+from gendyn.mjp.shared_rates import SharedRates
 from gendyn.mjp.starting_point import StartingPoint
 from gendyn.mjp.tables import observe
 from gendyn.randomness import Seed, as_seed, torch_generator
@@ -51,7 +52,8 @@ class MarkovJumpModel(Estimator):
     A network that ships with the package reads the rates off counts of transitions in milliseconds. Where jumps are
     many the exact likelihood is better than any network, where they are few worse: by default the model takes both, a
     rate from :math:`n` expected jumps by :math:`n / (n + 40)` from the likelihood, none of it where fewer than two
-    changes were seen for every possible jump; see :mod:`gendyn.mjp.rate_estimate`.
+    changes were seen for every possible jump; see :mod:`gendyn.mjp.rate_estimate`. Rates that may well be one are drawn
+    together, see :mod:`gendyn.mjp.shared_rates`.
 
     Parameters
     ----------
@@ -79,6 +81,9 @@ class MarkovJumpModel(Estimator):
         Jumps of every possible link, and time in every state, that the likelihood counts as if they had been seen
         before: the largest a posteriori estimate under a Gamma law of every rate. Jumps up to .3 help where paths are
         few; many pull all rates to one mean.
+    shared_rates
+        ``"average"``: with ``method="auto"``, average over which links share a rate, by the evidence; ``False``: every
+        link has a rate of its own.
     em_steps, max_iterations, tolerance
         Of the likelihood's search.
 
@@ -145,6 +150,7 @@ class MarkovJumpModel(Estimator):
         initial: Any = "estimate",
         prior_jumps: float = 0.0,
         prior_time: float = 0.0,
+        shared_rates: Literal["average", False] = "average",
         em_steps: int = 15,
         max_iterations: int = 500,
         tolerance: float = 1e-9,
@@ -160,6 +166,7 @@ class MarkovJumpModel(Estimator):
         self.initial = initial
         self.prior_jumps = prior_jumps
         self.prior_time = prior_time
+        self.shared_rates = shared_rates
         self.em_steps = em_steps
         self.max_iterations = max_iterations
         self.tolerance = tolerance
@@ -363,6 +370,9 @@ class MarkovJumpModel(Estimator):
             prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
             self._likely = torch.where(self.identifiable_[:, None], self._likely, prior)
         self._changes = seen.n_changes
+        self._shared: SharedRates | None = None
+        if self.method == "auto" and self.shared_rates and bool(self._estimate.weight().any()):
+            self._shared = SharedRates.of_likelihood(self._likely, self._errors, self.jumps_, self.exposure_)
         off = self._estimate.rates()
         self.rate_matrix_ = off - torch.diag(off.sum(1))
         self.process_ = RateMatrix(self.rate_matrix_, seen.states)
@@ -374,7 +384,7 @@ class MarkovJumpModel(Estimator):
     @property
     def _estimate(self) -> RateEstimate:
         likely = None if self.method == "zero-shot" else self._likely
-        return RateEstimate(likely, self.jumps_, self.exposure_, self._changes, self._belief)
+        return RateEstimate(likely, self.jumps_, self.exposure_, self._changes, self._belief, self._shared)
 
     @property
     def link_probability_(self) -> Tensor | None:
@@ -424,6 +434,8 @@ class MarkovJumpModel(Estimator):
         }
         if self._belief is not None:
             tensors |= vars(self._belief)
+        if self._shared is not None:
+            tensors |= {f"shared_{name}": value for name, value in vars(self._shared).items()}
         kind = self._emission.kind if isinstance(self._emission, LabelNoise) else "gaussian"
         names = self.process_.states
         return tensors, {
@@ -444,6 +456,9 @@ class MarkovJumpModel(Estimator):
         self._belief = None
         if "mean" in tensors:
             self._belief = NetworkBelief(*(tensors[k].cpu() for k in ("mean", "shape", "link", "estimate")))
+        self._shared = None
+        if "shared_mean" in tensors:
+            self._shared = SharedRates(*(tensors[f"shared_{k}"].cpu() for k in ("alone", "mean", "shape")))
         kind = extra["emission"]
         self._emission = GaussianEmission(self.emission_) if kind == "gaussian" else LabelNoise(self.emission_, kind)
         self.noise_, self._log_likelihood = float(extra["noise"]), float(extra["log_likelihood"])

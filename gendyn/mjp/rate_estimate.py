@@ -11,6 +11,9 @@ The second part is that of a Gamma law of shape :math:`\kappa` about the network
 law of mean :math:`T_i\mu_{ij}` and shape :math:`\kappa` if it is right, and of the mean of all links and shape
 :math:`\tfrac12` if it is not, which happens once in twenty links. So a slow link of which the network has never seen
 the like is left to the jumps that were counted.
+
+Both speak of one link at a time. What links tell of each other, where they may share a rate, is averaged with it by the
+probability that a link is alone, see :mod:`gendyn.mjp.shared_rates`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from torch import Tensor
 
 from gendyn.mjp.network_belief import NetworkBelief
 from gendyn.mjp.rate_interval import gamma_interval, mixture_interval
+from gendyn.mjp.shared_rates import SharedRates
 
 __all__ = ["RateEstimate"]
 
@@ -53,6 +57,9 @@ class RateEstimate:
         Changes of the label that were seen.
     belief
         The network's, or ``None``.
+    shared
+        What links tell of each other, or ``None`` where they are taken one at a time; it is not listened to where the
+        likelihood is not.
 
     Examples
     --------
@@ -70,6 +77,7 @@ class RateEstimate:
     exposure: Tensor
     changes: int
     belief: NetworkBelief | None
+    shared: SharedRates | None = None
 
     def weight(self) -> Tensor:
         """Return how much of each rate is the likelihood's, ``(S, S)``."""
@@ -102,7 +110,8 @@ class RateEstimate:
         if self.likely is None:
             return self.belief.estimate.clone()
         weight = self.weight()
-        return weight * self.likely + (1 - weight) * self.belief.estimate
+        single = weight * self.likely + (1 - weight) * self.belief.estimate
+        return self.shared.average(single) if self.shared is not None and bool(weight.any()) else single
 
     def interval(self, errors: Tensor | None, level: float) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds.
@@ -122,6 +131,8 @@ class RateEstimate:
         if self.likely is not None and errors is not None:
             likely = gamma_interval(self.likely, errors, self.jumps, self.exposure, level)
             bounds = [b + torch.where(weight > 0, weight * v, 0.0) for b, v in zip(bounds, likely, strict=True)]
+        if self.shared is not None and bool(weight.any()):
+            return self.shared.interval(bounds[0], bounds[1], level)
         return bounds[0], bounds[1]
 
 
