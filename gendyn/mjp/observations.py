@@ -12,7 +12,7 @@ A label is a state, or stands for one of several (a censored look).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -126,26 +126,31 @@ class StateObservations:
         count = _count_states(labels, seen, names, codes, n_states)
         labels, meaning = _meanings(labels, seen, count, names, codes)
         which = _kinds(kinds, entry, labels, count, names)
-        # Looks that were masked out are pushed behind the others, which keep their order.
-        order = torch.argsort((~seen).to(torch.int8), dim=1, stable=True)
         lengths = seen.sum(1)
         times = (paths.times if paths.times.ndim == 2 else paths.times.expand(len(labels), -1)).cpu()
         if paths.n_times > 1 and float(times[0, 1]) < float(times[0, 0]):
             raise ValueError("times fall along the paths; a jump process is fitted forward in time: reverse them")
-        times, labels, which = (v.gather(1, order) for v in (times, labels, which))
-        last = (lengths - 1).clamp_min(0)[:, None]
-        beyond = torch.arange(labels.shape[1])[None] > last
-        times, labels = (torch.where(beyond, v.gather(1, last), v) for v in (times, labels))
-        which = torch.where(beyond, SNAPSHOT, which)
+        beyond = ~seen
+        if bool(beyond.any()):
+            # Looks that were masked out are pushed behind the others, which keep their order.
+            order = torch.argsort(beyond.to(torch.int8), dim=1, stable=True)
+            times, labels, which = (v.gather(1, order) for v in (times, labels, which))
+            last = (lengths - 1).clamp_min(0)[:, None]
+            beyond = torch.arange(labels.shape[1])[None] > last
+            times, labels = (torch.where(beyond, v.gather(1, last), v) for v in (times, labels))
+            which = torch.where(beyond, SNAPSHOT, which)
+            if values is not None:
+                values = values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
+                values = torch.where(beyond[..., None], torch.zeros_like(values), values)
         which[:, 0] = SNAPSHOT
-        kept = lengths > 0
         if not bool((lengths > 1).any()):
             raise ValueError("no path has two looks, so that nothing tells how fast states change; give longer paths")
-        if values is not None:
-            values = values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
-            values = torch.where(beyond[..., None], torch.zeros_like(values), values)[kept]
+        kept = lengths > 0
+        if not bool(kept.all()):
+            times, labels, which, lengths = (v[kept] for v in (times, labels, which, lengths))
+            values = None if values is None else values[kept]
         named = names[:count] if names is not None and len(names) >= count else None
-        return cls(times[kept], labels[kept], which[kept], lengths[kept], count, meaning, named, values)
+        return cls(times, labels, which, lengths, count, meaning, named, values)
 
     @property
     def n_pairs(self) -> int:
@@ -169,8 +174,12 @@ class StateObservations:
 
     @cached_property
     def _grouped(self) -> tuple[Tensor, Tensor]:
-        gaps = self.times.diff(dim=1)
         real = self.inside
+        if len(self.times) > 1 and self.times.stride(0) == 0 and bool(real.all()):
+            # One row of times for all paths.
+            one = replace(self, times=self.times[:1].clone(), labels=self.labels[:1], lengths=self.lengths[:1])
+            return one.lags, one.lag_of.expand(len(self.labels), -1)
+        gaps = self.times.diff(dim=1)
         values, order = gaps[real].sort()
         horizon = float((self.times[:, -1] - self.times[:, 0]).max())
         # A time in single precision is off by a part of the whole time, not of the interval.

@@ -95,7 +95,8 @@ class TransitionSummary:
         ([[1.5, 1.5]], 1.0, 1.0)
         """
         # A little above the median, so that the lags of a regular grid are all short whatever their rounding.
-        middle = 1.001 * float(seen.lags[seen.lag_of[seen.inside]].median())
+        usual = torch.bincount(seen.lag_of[seen.inside]).cumsum(0)
+        middle = 1.001 * float(seen.lags[int((usual <= (usual[-1] - 1) // 2).sum())])
         size = max(1, _ROWS // seen.labels.shape[1])
         result: TransitionSummary | None = None
         for start in range(0, len(seen.labels), size):
@@ -146,14 +147,16 @@ def summarise(
     length, size = labels.shape[1], n_states
     inside = (torch.arange(length)[None] < lengths[:, None]) & (labels < size)
     base = owner[:, None] * size
+    # Where everything was seen no pair is asked whether it was.
+    whole = bool(inside.all())
+    before = (base + labels) * size
 
-    def pairs(first: Tensor, last: Tensor, chosen: Tensor) -> Tensor:
-        flat = ((base + first) * size + last)[chosen]
-        counts = torch.bincount(flat, minlength=n_sets * size**2)
+    def pairs(flat: Tensor, chosen: Tensor | None) -> Tensor:
+        counts = torch.bincount((flat if chosen is None else flat[chosen]).flatten(), minlength=n_sets * size**2)
         return counts.reshape(n_sets, size, size).to(torch.float64)
 
-    def summed(values: Tensor, chosen: Tensor) -> Tensor:
-        rows = torch.where(chosen, values, 0.0).sum(1)
+    def summed(values: Tensor, chosen: Tensor | None) -> Tensor:
+        rows = (values if chosen is None else torch.where(chosen, values, 0.0)).sum(1).expand(len(labels))
         return torch.zeros(n_sets, dtype=torch.float64).index_add_(0, owner, rows)
 
     counts, elapsed = [], []
@@ -162,22 +165,30 @@ def summarise(
             counts.append(torch.zeros(n_sets, size, size, dtype=torch.float64))
             elapsed.append(torch.zeros(n_sets, dtype=torch.float64))
             continue
-        both = inside[:, skip:] & inside[:, :-skip]
-        counts.append(pairs(labels[:, :-skip], labels[:, skip:], both))
+        both = None if whole else inside[:, skip:] & inside[:, :-skip]
+        counts.append(pairs(before[:, :-skip] + labels[:, skip:], both))
         elapsed.append(summed(times[:, skip:] - times[:, :-skip], both))
     first, last, gaps = labels[:, :-1], labels[:, 1:], times.diff(dim=1)
-    both = inside[:, 1:] & inside[:, :-1]
-    brief = both & (gaps <= middle[owner][:, None])
-    short = pairs(first, last, brief)
-    halves = torch.where(both, gaps, 0.0).expand(both.shape) / 2
+    one = before[:, :-1] + last
+    both = None if whole else inside[:, 1:] & inside[:, :-1]
+    brief: Tensor | None = gaps <= middle[owner][:, None]
+    if both is not None:
+        brief = both & brief
+    elif bool(brief.all()):
+        brief = None
+    short = counts[0] if brief is None else pairs(one, brief)
+    halves = (gaps if both is None else torch.where(both, gaps, 0.0)).expand(first.shape).flatten() / 2
     dwell = torch.zeros(n_sets * size, dtype=torch.float64)
     for ends in (first, last):
-        dwell.index_add_(0, (base + ends.clamp_max(size - 1))[both], halves[both])
+        dwell.index_add_(0, (base + ends.clamp_max(size - 1)).flatten(), halves)
     returns = detours = torch.zeros(n_sets, size, size, dtype=torch.float64)
     if length > 2:
-        a, b, c = labels[:, :-2], labels[:, 1:-1], labels[:, 2:]
-        moved = inside[:, :-2] & inside[:, 1:-1] & inside[:, 2:] & (a != b)
-        returns, detours = pairs(a, b, moved & (a == c)), pairs(a, b, moved & (a != c))
+        moved = first[:, :-1] != last[:, :-1]
+        if both is not None:
+            moved &= both[:, :-1] & inside[:, 2:]
+        turned = pairs(one[:, :-1], moved)
+        returns = pairs(one[:, :-1], moved & (labels[:, :-2] == labels[:, 2:]))
+        detours = turned - returns
     begun = (lengths > 0) & inside[:, 0]
     starts = torch.bincount((base[:, 0] + labels[:, 0])[begun], minlength=n_sets * size)
     short_elapsed = summed(gaps, brief)
