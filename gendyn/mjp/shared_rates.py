@@ -155,8 +155,8 @@ def _average(jumps: Tensor, exposure: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         for scale in _SCALES:
             rate = shape / usual * scale
             # Of every group, but for what is the same however links are grouped.
-            gamma = shape * math.log(rate) - math.lgamma(shape)
-            gamma = gamma + torch.lgamma(shape + total) - (shape + total) * (rate + time).log()
+            constant = shape * math.log(rate) - math.lgamma(shape)
+            gamma = constant + torch.lgamma(shape + total) - (shape + total) * (rate + time).log()
             weights = gamma + restaurant + _CONCENTRATIONS.log()[:, None, None]
             evidence, groups = _groups(torch.where(ends, weights, -torch.inf))
             distinct = gamma[places[:-1], places[1:]].sum()
@@ -190,7 +190,8 @@ def _alike(values: Tensor, seen: Tensor) -> Tensor:
     """Return values ``(3, n)`` averaged over links of which the same was seen, ``(2, n)``: none comes first."""
     _, which, counts = torch.unique(seen, dim=1, return_inverse=True, return_counts=True)
     sums = values.new_zeros(len(values), len(counts)).index_add_(1, which, values)
-    return (sums / counts)[:, which]
+    averaged: Tensor = (sums / counts)[:, which]
+    return averaged
 
 
 def _between(values: Tensor) -> Tensor:

@@ -171,12 +171,10 @@ def summarise(
     first, last, gaps = labels[:, :-1], labels[:, 1:], times.diff(dim=1)
     one = before[:, :-1] + last
     both = None if whole else inside[:, 1:] & inside[:, :-1]
-    brief: Tensor | None = gaps <= middle[owner][:, None]
+    brief = gaps <= middle[owner][:, None]
     if both is not None:
-        brief = both & brief
-    elif bool(brief.all()):
-        brief = None
-    short = counts[0] if brief is None else pairs(one, brief)
+        brief = brief & both
+    short = counts[0] if both is None and bool(brief.all()) else pairs(one, brief)
     halves = (gaps if both is None else torch.where(both, gaps, 0.0)).expand(first.shape).flatten() / 2
     dwell = torch.zeros(n_sets * size, dtype=torch.float64)
     for ends in (first, last):
