@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import time
 from collections.abc import Callable
 from typing import Any
@@ -120,12 +121,17 @@ def peers() -> dict[str, Callable[[], Any] | None]:
     return calls
 
 
+def installed(name: str) -> str:
+    """Return a package and its version."""
+    return f"{name} {importlib.metadata.version(name)}"
+
+
 def main() -> None:
     options = parser(__doc__)
     options.set_defaults(threads=1)
     given = options.parse_args()
     begin(given)
-    rounds, n = (2, 200) if given.quick else (5, 2000)
+    rounds, n = (2, 200) if given.quick else (15, 2000)
     times = torch.linspace(0.0, 1.0, STEPS + 1, dtype=torch.float64)
     exact = seconds(lambda: sample_fractional_brownian_motion(HURST, times, n), rounds) / n
     cholesky = seconds(lambda: sample_fractional_brownian_motion(HURST, times, n, kind="II"), 2) / n
@@ -134,15 +140,15 @@ def main() -> None:
         row("exact, Cholesky (kind II)", "seconds for a path", cholesky, peer=cholesky / exact, seconds=cholesky * n),
     ]
     for name, own in transcriptions().items():
-        alone = seconds(own, 20)
+        alone = seconds(own, 50)
         rows.append(row(name, "seconds for a path", alone, peer=alone / exact))
     for name, call in peers().items():
         if call is None:
             print(f"The package {name} is not installed: install it to have it in the same table.")
             rows.append(row(f"{name} (not installed)", "seconds for a path", None))
             continue
-        alone = seconds(call, 20)
-        rows.append(row(name, "seconds for a path", alone, peer=alone / exact))
+        alone = seconds(call, 100)
+        rows.append(row(installed(name), "seconds for a path", alone, peer=alone / exact))
     noise = MarkovApproximation(HURST, horizon=1.0)
     thousand = torch.linspace(0.0, 1.0, 1001, dtype=torch.float64)
     spent = seconds(lambda: sample_markov_approximation(noise, thousand, n), rounds)

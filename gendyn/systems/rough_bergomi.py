@@ -123,6 +123,9 @@ class RoughBergomi:
         wanted, size, key = check_times(np.asarray(times, dtype=np.float64)), check_count("n", n), as_seed(seed)
         if float(wanted[0]) < 0:
             raise ValueError(f"the model begins at time 0; got {float(wanted[0]):g}")
+        if float(wanted[-1]) == 0:
+            start = wanted.new_tensor([self.spot, self.forward_variance]).to(dtype)
+            return Paths(wanted, start.expand(size, 1, 2).clone(), names=self.names)
         stops = torch.cat([wanted.new_zeros(int(float(wanted[0]) > 0)), wanted])
         layout = StepGrid(stops, step=self.resolution)
         if self.method == "exact" and layout.n_steps > _MOST:

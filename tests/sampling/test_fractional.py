@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.stats import kstest
 
 from gendyn.sampling.fractional import (
     fractional_covariance,
@@ -23,6 +24,7 @@ from gendyn.sampling.fractional import (
     stream_fractional_noise,
     variance_constant,
 )
+from gendyn.sampling.fractional.gaussian_rows import row_normals
 
 HURST = (0.1, 0.3, 0.5, 0.7, 0.9)
 every_hurst = pytest.mark.parametrize("hurst", HURST)
@@ -147,7 +149,7 @@ def test_noise_of_several_features():
 
 @pytest.mark.parametrize("times", [[0.0, 1.0, 2.0, 3.0], [0.0, 0.3, 2.0]])
 def test_a_path_depends_on_its_number_and_the_seed_alone(times):
-    state = torch.random.get_rng_state()
+    state, other = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     few = sample_fractional_brownian_motion(0.3, times, 5, seed=1)
     many = sample_fractional_brownian_motion(0.3, times, 1000, seed=1)
     assert torch.equal(few, many[:5])
@@ -156,6 +158,24 @@ def test_a_path_depends_on_its_number_and_the_seed_alone(times):
     first = sample_fractional_brownian_motion(0.3, times, 5, seed=generator)
     assert not torch.equal(first, sample_fractional_brownian_motion(0.3, times, 5, seed=generator))
     assert torch.equal(torch.random.get_rng_state(), state)
+    assert (np.random.get_state()[1] == other).all()
+
+
+@pytest.mark.parametrize("columns", [1, 7, 3000])
+def test_normals_of_rows_are_normal_and_know_only_their_row(columns):
+    n = 300_000 // columns
+    drawn = torch.cat([normals.clone() for _, normals in row_normals(n, columns, 5)])
+    assert drawn.shape == (n, columns)
+    assert kstest(drawn.flatten().numpy(), "norm").pvalue > 1e-3
+    assert abs(drawn.pow(4).mean().item() - 3) < 4.5 * math.sqrt(96 / drawn.numel())
+    # The two of a pair, their squares, and neighbours are uncorrelated.
+    pairs = (columns + 1) // 2
+    for one, other in ((drawn[:, : columns - pairs], drawn[:, pairs:]), (drawn[:-1], drawn[1:])):
+        for x, y in ((one, other), (one.square() - 1, other.square() - 1)):
+            if x.numel():
+                assert abs((x * y).mean().item()) < 4.5 * x.square().mean().item() / x.numel() ** 0.5
+    few = torch.cat([normals.clone() for _, normals in row_normals(21, columns, 5)])
+    assert torch.equal(few, drawn[:21])
 
 
 def test_both_ways_to_draw_a_stationary_series_agree_in_law():
@@ -211,6 +231,7 @@ def test_a_row_without_variance_is_zero():
         (lambda: noise_spectrum([0.0], 0.5), "frequencies must lie above 0 and up to pi"),
         (lambda: sample_fractional_brownian_motion(0.5, [-1.0, 1.0], 1), "begins at time 0; got -1"),
         (lambda: sample_fractional_brownian_motion(0.5, [1.0, 1.0], 1), "times must increase strictly"),
+        (lambda: sample_fractional_noise(0.5, 1, 0), "a series needs at least one step; got 0"),
         (lambda: sample_fractional_brownian_motion([], [1.0], 1), "one for each feature; got none"),
         (lambda: next(stream_fractional_noise(1.0, 1)), "Hurst index must lie between 0 and 1"),
         (lambda: list(islice(one_step_predictions(np.ones), 2)), "after 1 values the next one is certain"),

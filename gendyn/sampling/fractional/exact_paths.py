@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, check_times
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling.fractional.gaussian_rows import sample_gaussian, sample_stationary
+from gendyn.sampling.fractional.gaussian_rows import circulant_weights, sample_gaussian, stationary_rows
 from gendyn.sampling.fractional.laws import (
     Kind,
     Normalize,
@@ -70,11 +71,12 @@ def sample_fractional_noise(
     0.7...
     """
     indices, key = hurst_indices(hurst), as_seed(seed)
-    parts = []
+    values = torch.empty(n, steps, len(indices), dtype=dtype)
     for feature, h in enumerate(indices):
-        covariance = noise_autocovariance(torch.arange(steps + 1), h, step)
-        parts.append(sample_stationary(covariance, n, derive_seed(key, "feature", feature))[:, :steps])
-    return torch.stack(parts, -1).to(dtype)
+        weights = _noise_weights(h, steps, step)
+        for rows, drawn in stationary_rows(weights, n, derive_seed(key, "feature", feature)):
+            values[rows, :, feature] = drawn[:, :steps]
+    return values
 
 
 def sample_fractional_brownian_motion(
@@ -130,17 +132,27 @@ def sample_fractional_brownian_motion(
         and len(gaps) > 0
         and bool((gaps - gaps.mean()).abs().max() <= _EQUAL * gaps.max())
     )
-    parts = []
+    values = torch.empty(n, len(grid), len(indices), dtype=dtype)
     for feature, h in enumerate(indices):
         own = derive_seed(key, "feature", feature)
         if regular:
             scale = math.sqrt(variance_constant(h, kind)) / law_scale(h, kind, normalize)
-            covariance = noise_autocovariance(torch.arange(len(grid)), h, float(gaps.mean()))
-            steps = scale * sample_stationary(covariance, n, own)[:, : len(gaps)]
-            parts.append(torch.cat([steps.new_zeros(n, 1), steps.cumsum(1)], 1))
+            values[:, 0, feature] = 0.0
+            for rows, drawn in stationary_rows(scale * _noise_weights(h, len(gaps), float(gaps.mean())), n, own):
+                values[rows, 1:, feature] = drawn[:, : len(gaps)].cumsum(1)
         else:
-            parts.append(sample_gaussian(fractional_covariance(grid[:, None], grid, h, kind, normalize), n, own))
-    return torch.stack(parts, -1).to(dtype)
+            drawn = sample_gaussian(fractional_covariance(grid[:, None], grid, h, kind, normalize), n, own)
+            values[:, :, feature] = drawn
+    return values
+
+
+@lru_cache(maxsize=8)
+def _noise_weights(hurst: float, size: int, step: float) -> Tensor:
+    """Return the weights of fractional noise of this size; that its eigenvalues are not negative is Craigmile's."""
+    weights = circulant_weights(noise_autocovariance(torch.arange(size + 1), hurst, step))
+    if weights is None:
+        raise ValueError(f"a series needs at least one step; got {size}")
+    return weights
 
 
 def hurst_indices(hurst: float | Sequence[float]) -> list[float]:

@@ -2,6 +2,12 @@ r"""Gaussian rows from their covariance, so that a row depends on the seed and i
 
 Equally spaced times of a stationary series come from a circulant embedding of the covariance (Davies and Harte 1987),
 whose cost is that of a fast Fourier transform; any other times from a Cholesky factor. All is float64.
+
+Normals come in pairs from uniform numbers :math:`u, v` of 53 bits (Box and Muller 1958),
+
+.. math:: z_1 + i z_2 = \sqrt{-2 \ln(1 - u)}\; e^{2 \pi i v},
+
+whose four functions run on many numbers at once: a third of the time of torch's own normals in float64.
 """
 
 from __future__ import annotations
@@ -9,17 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gendyn.randomness import Seed, as_seed, derive_seed
 
-__all__ = ["row_normals", "sample_gaussian", "sample_stationary"]
+__all__ = ["circulant_weights", "row_normals", "sample_gaussian", "sample_stationary", "stationary_rows"]
 
 _ROWS = 16
-"""Rows that are drawn together, in the groups of 16 in which torch's CPU generator fills."""
+"""Rows that share a seed."""
 
-_NUMBERS = 1 << 18
+_NUMBERS = 1 << 17
 """Normals held at once; more fall out of the cache."""
 
 _NEGATIVE = 1e-10
@@ -61,20 +68,48 @@ def sample_stationary(autocovariance: Tensor, n: int, seed: Seed = 0) -> Tensor:
     rho = torch.as_tensor(autocovariance, dtype=torch.float64)
     if rho.ndim != 1 or len(rho) < 1 or not bool(torch.isfinite(rho).all()):
         raise ValueError(f"an autocovariance must be one row of finite numbers; got shape {tuple(rho.shape)}")
-    size = len(rho) - 1
-    eigenvalues = torch.fft.rfft(torch.cat([rho, rho[1:-1].flip(0)])).real if size > 1 else None
-    if eigenvalues is None or bool(eigenvalues.min() < -_NEGATIVE * eigenvalues.max()):
-        lags = torch.arange(size + 1)
+    weights = circulant_weights(rho)
+    if weights is None:
+        lags = torch.arange(len(rho))
         return sample_gaussian(rho[(lags[:, None] - lags).abs()], n, seed)
-    # Z_k of the half spectrum: real at both ends, complex with half the variance in each part between.
+    values = torch.empty(n, len(rho), dtype=torch.float64)
+    for rows, drawn in stationary_rows(weights, n, as_seed(seed)):
+        values[rows] = drawn
+    return values
+
+
+def circulant_weights(autocovariance: Tensor) -> Tensor | None:
+    r"""Return deviations of the Fourier coefficients of a series of size :math:`2N`, ``(N + 1,)``.
+
+    ``None`` where an eigenvalue of the circulant matrix is negative, or there is one value only.
+    """
+    size = len(autocovariance) - 1
+    if size < 1:
+        return None
+    eigenvalues = torch.fft.rfft(torch.cat([autocovariance, autocovariance[1:-1].flip(0)])).real
+    if bool(eigenvalues.min() < -_NEGATIVE * eigenvalues.max()):
+        return None
+    # Real at both ends, complex with half the variance in each part between.
     weights = (eigenvalues.clamp_min(0.0) * size).sqrt()
     weights[[0, -1]] *= math.sqrt(2)
-    values = torch.empty(n, size + 1, dtype=torch.float64)
-    for rows, normals in row_normals(n, 2 * size, as_seed(seed)):
-        real, imaginary = normals[:, : size + 1], normals[:, size + 1 :]
-        spectrum = torch.complex(weights * real, torch.nn.functional.pad(weights[1:-1] * imaginary, (1, 1)))
-        values[rows] = torch.fft.irfft(spectrum, n=2 * size)[:, : size + 1]
-    return values
+    return weights
+
+
+def stationary_rows(weights: Tensor, n: int, key: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows and the series ``(m, N + 1)`` that have these weights; what is yielded is overwritten by the next."""
+    size = len(weights) - 1
+    spectrum = torch.empty(0, size + 1, dtype=torch.complex128)
+    for rows, length, angle in _polar_rows(n, size, key):
+        if len(spectrum) != len(length):
+            spectrum = torch.empty(len(length), size + 1, dtype=torch.complex128)
+        real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+        # Both ends of the spectrum are real: they share the first pair.
+        torch.mul(angle[:, 0].sin() * length[:, 0], weights[-1], out=real[:, -1])
+        length *= weights[:-1]
+        torch.mul(angle.cos(), length, out=real[:, :-1])
+        torch.mul(angle.sin_(), length, out=imaginary[:, :-1])
+        imaginary[:, [0, -1]] = 0.0
+        yield rows, torch.fft.irfft(spectrum, n=2 * size)[:, : size + 1]
 
 
 def sample_gaussian(covariance: Tensor, n: int, seed: Seed = 0) -> Tensor:
@@ -124,15 +159,22 @@ def sample_gaussian(covariance: Tensor, n: int, seed: Seed = 0) -> Tensor:
 
 def row_normals(n: int, columns: int, key: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows and their standard normals, so that a row depends on the key and its number alone."""
-    generator = torch.Generator()
-    block = torch.empty(_ROWS, columns, dtype=torch.float64)
-    most = max(1, _NUMBERS // (_ROWS * columns))
-    for first in range(0, n, _ROWS * most):
-        stop = min(n, first + _ROWS * most)
-        held = torch.empty(stop - first, columns, dtype=torch.float64)
-        for start in range(first, stop, _ROWS):
-            seed = derive_seed(key, "rows", start // _ROWS)
-            generator.manual_seed((seed ^ (seed >> 32)) & 0xFFFFFFFF)
-            block.normal_(generator=generator)
-            held[start - first : start - first + _ROWS] = block[: stop - start]
-        yield slice(first, stop), held
+    pairs = (columns + 1) // 2
+    for rows, length, angle in _polar_rows(n, pairs, key):
+        held = torch.empty(len(length), 2 * pairs, dtype=torch.float64)
+        torch.mul(angle.cos(), length, out=held[:, :pairs])
+        torch.mul(angle.sin_(), length, out=held[:, pairs:])
+        yield rows, held[:, :columns]
+
+
+def _polar_rows(n: int, pairs: int, key: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield rows, and length and angle ``(m, pairs)`` of complex numbers whose parts are standard normals."""
+    most = _ROWS * max(1, _NUMBERS // (2 * _ROWS * max(pairs, 1)))
+    uniform = np.empty((min(most, n), 2, pairs))
+    for first in range(0, n, most):
+        count = min(most, n - first)
+        for k in range(0, count, _ROWS):
+            seed = derive_seed(key, "rows", (first + k) // _ROWS)
+            np.random.Generator(np.random.SFC64(seed)).random(out=uniform[k : min(k + _ROWS, count)])
+        u, v = torch.from_numpy(uniform[:count]).unbind(1)
+        yield slice(first, first + count), torch.sub(1.0, u).log_().mul_(-2.0).sqrt_(), v * (2 * math.pi)
