@@ -31,8 +31,8 @@ from gendyn.sde.fractional_likelihood import FractionalLikelihood
 from gendyn.sde.fractional_parameters import STILL, FractionalParameters
 from gendyn.sde.fractional_posterior import FractionalPosterior
 from gendyn.sde.fractional_process import sum_as_process
-from gendyn.sde.fractional_search import highest_likelihood
-from gendyn.sde.hurst_interval import hurst_interval
+from gendyn.sde.fractional_search import highest_likelihood, profiles
+from gendyn.sde.hurst_profile import HurstProfile
 from gendyn.sde.series import Series, read_series
 from gendyn.training import Checkpoint, Estimator, fingerprint
 
@@ -59,7 +59,7 @@ class FractionalOU(Estimator):
         ``"shared"``: all series return to one level. ``"own"``: each has its own, of which nothing is assumed; for
         paths that start where they happen to, such as fractional Brownian motion.
     rates_per_decade
-        Exponentials for each decade of time; 3 keep the covariance to a part in a thousand.
+        Exponentials for each decade of time; 4 keep the covariance to two parts in ten thousand.
     max_iterations, tolerance
         Steps of the search for the highest likelihood, and the rise of it below which a channel is done.
 
@@ -71,7 +71,8 @@ class FractionalOU(Estimator):
     level_deviation_ : Tensor
         Standard deviation of levels between series, ``(D,)``; 0 where they share one.
     hurst_error_ : Tensor
-        Standard error of :math:`\ln \frac{H}{1-H}`, from the curvature of the likelihood; 0 where H was given.
+        Standard error of :math:`\ln \frac{H}{1-H}`: half the width over which the profile likelihood falls by one
+        half; 0 where H was given.
     log_likelihood_ : float
         Of the series that were fitted.
     process_ : LinearProcess
@@ -98,6 +99,7 @@ class FractionalOU(Estimator):
     """
 
     process_: LinearProcess
+    _profiles: list[HurstProfile]
     hurst_: Tensor
     hurst_error_: Tensor
     rate_: Tensor
@@ -114,7 +116,7 @@ class FractionalOU(Estimator):
         rate: Literal["estimate"] | float = "estimate",
         noise: Literal["estimate"] | float = "estimate",
         level: Literal["shared", "own"] = "shared",
-        rates_per_decade: float = 3.0,
+        rates_per_decade: float = 4.0,
         max_iterations: int = 60,
         tolerance: float = 1e-5,
     ) -> None:
@@ -192,6 +194,7 @@ class FractionalOU(Estimator):
         states, history = highest_likelihood(
             channels, store, kept, tolerance=self.tolerance, max_iterations=self.max_iterations
         )
+        found_profiles, states = profiles(channels, states, tolerance=self.tolerance)
         found = [channel.found(state.point) for channel, state in zip(channels, states, strict=True)]
         self.seed_, self._unit, self._span, self.names_, self._dtype = root, unit, span, series.names, str(dtype)
         self._rates = rates
@@ -200,10 +203,10 @@ class FractionalOU(Estimator):
         )
         self.rate_, self.volatility_ = (0 * rate if self.rate == 0 else rate / unit), scaled * unit**-self.hurst_
         self.noise_ = scaled * ratio.sqrt()
-        self.hurst_error_ = torch.tensor(
-            [channel.hurst_error(state.point) for channel, state in zip(channels, states, strict=True)],
-            dtype=torch.float64,
-        )
+        self._profiles = [] if self.hurst != "estimate" else [p for p in found_profiles if p is not None]
+        self.hurst_error_ = torch.zeros_like(self.hurst_)
+        if self._profiles:
+            self.hurst_error_ = torch.tensor([p.error() for p in self._profiles], dtype=torch.float64)
         self.log_likelihood_ = sum(state.value for state in states)
         self.history_ = pd.DataFrame({"step": range(len(history)), "loss": history})
         self._adopt()
@@ -212,7 +215,8 @@ class FractionalOU(Estimator):
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Return lower and upper bounds of the Hurst index of each channel, ``(D,)`` each.
 
-        Normal on the logarithm of the odds, so that bounds lie between 0 and 1.
+        By the profile likelihood (:mod:`gendyn.sde.hurst_profile`): every index at which, all else at its best, the
+        likelihood is not too far below the highest. Where H was given both bounds are that.
 
         Raises
         ------
@@ -222,7 +226,12 @@ class FractionalOU(Estimator):
             If the level is not between 0 and 1.
         """
         self._check_fitted()
-        return hurst_interval(self.hurst_, self.hurst_error_, level)
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1; got {level}")
+        if not self._profiles:
+            return self.hurst_.clone(), self.hurst_.clone()
+        low, high = zip(*(profile.interval(level) for profile in self._profiles), strict=True)
+        return torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)
 
     def predict(self, data: Any, at: Any = None, *, times: Any = None, mask: Any = None) -> NDArray[Any]:
         """Return the mean of the process given series, ``(B, Q, D)``, at any times; by default their own.
@@ -442,11 +451,19 @@ class FractionalOU(Estimator):
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         names = ("hurst_", "hurst_error_", "rate_", "mean_", "volatility_", "noise_", "level_deviation_", "_rates")
         told = {"unit": self._unit, "span": self._span, "names": self.names_, "dtype": self._dtype}
-        return {name: getattr(self, name) for name in names}, told | {"log_likelihood": self.log_likelihood_}
+        kept = {name: getattr(self, name) for name in names}
+        for d, profile in enumerate(self._profiles):
+            kept[f"profile.{d}"] = torch.stack([profile.places, profile.roots])
+        return kept, told | {"log_likelihood": self.log_likelihood_}
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
+        self._profiles = []
         for name, value in tensors.items():
-            setattr(self, name, value.cpu())
+            if not name.startswith("profile."):
+                setattr(self, name, value.cpu())
+        for d in range(sum(name.startswith("profile.") for name in tensors)):
+            places, roots = tensors[f"profile.{d}"].cpu()
+            self._profiles.append(HurstProfile(places, roots))
         self._unit, self._span, self._dtype = float(extra["unit"]), float(extra["span"]), str(extra["dtype"])
         self.names_ = None if extra["names"] is None else tuple(extra["names"])
         self.log_likelihood_ = float(extra["log_likelihood"])

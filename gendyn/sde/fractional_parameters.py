@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from gendyn.sde.fractional_likelihood import FractionalLikelihood
-from gendyn.sde.quadratic_search import QuadraticSearch
+from gendyn.sde.hurst_profile import HurstProfile, hurst_profile
+from gendyn.sde.quadratic_search import QuadraticSearch, SearchState
 
 __all__ = ["STILL", "FractionalParameters"]
 
 _EDGE = 0.01
 STILL = 1e-4
 """Rate of relaxation over the horizon at which nothing relaxes."""
+_SCANNED = (-9.0, -5.0, -3.5, -2.0, -0.5, 1.0, 2.5)
+"""Logarithms of ratios at which every part of a profile looks for another maximum."""
 _STARTS = ((0.12, 0.35, 0.6, 0.85), (0.1, 1.0, 10.0), (1e-3, 0.1, 3.0))
 """Hurst indices, rates of relaxation in units of 3 over the horizon, and ratios, at which a search may start."""
 
@@ -91,20 +94,14 @@ class FractionalParameters:
         """Return the search for the highest likelihood."""
         return QuadraticSearch(self.log_likelihood, self.low, self.high, tolerance=tolerance)
 
-    def hurst_error(self, point: Tensor) -> float:
-        """Return the standard error of the logarithm of the odds of H, from the curvature at a point.
-
-        A parameter at its bound is taken as known, and so is one of which the likelihood tells nothing.
-        """
+    def hurst_profile(self, best: SearchState) -> tuple[HurstProfile | None, SearchState]:
+        """Return the profile of H about a maximum, ``None`` where H is given, and the highest point that was met."""
         if self._hurst is not None:
-            return 0.0
-        inside = (point > self.low) & (point < self.high)
-        if not bool(inside[0]):
-            return math.inf
-        _, curvature = self.search(1.0).derivatives(point)
-        values, vectors = torch.linalg.eigh(-curvature[inside][:, inside])
-        told = values > 1e-3
-        return float((vectors[0, told].square() / values[told]).sum().sqrt()) if bool(told.any()) else math.inf
+            return None, best
+        scan = [] if self._rate is not None else [list(self.starts[:, 1].unique().tolist())]
+        if len(self.low) > 1 + len(scan):
+            scan.append(list(_SCANNED))
+        return hurst_profile(self.log_likelihood, self.low, self.high, best, scan)
 
     def _read(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         columns = list(points.T)

@@ -8,10 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from gendyn.sde.fractional_parameters import FractionalParameters
+from gendyn.sde.hurst_profile import HurstProfile
 from gendyn.sde.quadratic_search import SearchState
 from gendyn.training import Checkpoint, loop
 
-__all__ = ["highest_likelihood"]
+__all__ = ["highest_likelihood", "profiles"]
+
+_AGAIN, _POLISH, _SAME = 3, 20, 1e-3
+"""How often another maximum is followed, steps that are taken there, and the rise below which it is the same."""
 
 
 def highest_likelihood(
@@ -53,3 +57,25 @@ def highest_likelihood(
             store.write(tensors, {"step": len(history) - 1} | told)
             saved = time.monotonic()
     return states, history
+
+
+def profiles(
+    channels: list[FractionalParameters], states: list[SearchState], *, tolerance: float
+) -> tuple[list[HurstProfile | None], list[SearchState]]:
+    """Return the profile of the Hurst index of each channel, and the maxima once these have been met from all sides."""
+    found: list[HurstProfile | None] = []
+    best: list[SearchState] = []
+    for channel, state in zip(channels, states, strict=True):
+        profile, top = channel.hurst_profile(state)
+        for _ in range(_AGAIN):
+            if top.value - state.value <= max(tolerance, _SAME):
+                break
+            search, state = channel.search(tolerance), SearchState(top.point, top.value)
+            for _ in range(_POLISH):
+                if state.done:
+                    break
+                state = search.advance(state)
+            profile, top = channel.hurst_profile(state)
+        found.append(profile)
+        best.append(state)
+    return found, best

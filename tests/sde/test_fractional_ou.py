@@ -66,7 +66,7 @@ def test_the_score_is_the_exact_log_density(fitted):
     assert model.noise_.item() == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize(("density", "error"), [(3.0, 0.015), (6.0, 0.004)])
+@pytest.mark.parametrize(("density", "error"), [(3.0, 0.015), (4.0, 0.004)])
 def test_predictions_are_exact_conditioning(fitted, density, error):
     # The error, in deviations of the process, is that of the approximation: more rates make it smaller.
     model, paths = fitted
@@ -163,11 +163,19 @@ def test_noisy_paths_that_never_return_have_the_exact_maximum(hurst):
         logs = len(rises) * np.log(np.diag(root)).sum()
         return 0.5 * float((white**2).sum()) + float(logs) + 0.5 * rises.size * math.log(2 * math.pi)
 
-    start = [math.log(hurst / (1 - hurst)), 0.0, -3.0]
-    best = minimize(exact, start, method="L-BFGS-B", bounds=[(-4, 4), (-3, 3), (-8, 2)])
-    assert model.log_likelihood_ == pytest.approx(-best.fun, abs=0.3)
-    assert model.hurst_.item() == pytest.approx(1 / (1 + math.exp(-best.x[0])), abs=6e-3)
-    assert model.noise_.item() == pytest.approx(math.exp(best.x[2]), rel=0.03)
+    start, limits = math.log(hurst / (1 - hurst)), [(-4, 4), (-3, 3), (-8, 2)]
+    tight = {"ftol": 1e-14, "gtol": 1e-8}
+    tries = [
+        minimize(exact, [start, 0.0, z], method="L-BFGS-B", bounds=limits, options=tight) for z in (-3.4, -3.0, -6.0)
+    ]
+    best = min(tries, key=lambda found: found.fun)
+    assert model.log_likelihood_ == pytest.approx(-best.fun, abs=0.1)
+    found = [math.log(v.item()) for v in (model.hurst_ / (1 - model.hurst_), model.volatility_, model.noise_)]
+    assert exact(np.array(found)) == pytest.approx(best.fun, abs=0.01)
+    assert model.hurst_.item() == pytest.approx(1 / (1 + math.exp(-best.x[0])), abs=2e-3)
+    # Of paths this rough the noise is hardly told: there the likelihood is flat.
+    if hurst > 0.2:
+        assert model.noise_.item() == pytest.approx(math.exp(best.x[2]), rel=0.01)
     low, high = model.interval(0.99)
     assert low < hurst < high
 

@@ -7,9 +7,12 @@ the filter
     \hat X = \sum_k c_k Y_k, \quad dY_k = -\gamma_k Y_k\,dt + dB, \quad
     \hat T(i\omega) = \sum_k \frac{c_k}{i\omega + \gamma_k} ,
 
-and the weights :math:`c(H, \theta)` make :math:`\hat T / T` nearest to 1 on frequencies that are spread like the rates:
-the right law at every scale, not the nearest path. Rates are those of the times of the data. They depend neither on H
-nor on :math:`\theta`, so the transitions of Y are computed once for all parameters that are tried.
+and the weights :math:`c(H, \theta)` make :math:`|\hat T / T|` nearest to 1 on frequencies that are spread like the
+rates: the right law at every scale, not the nearest path. They begin with those that make :math:`\hat T / T` nearest to
+1, a linear problem, and take some Gauss-Newton steps on :math:`\ln |\hat T / T|^2`, for the law does not see the phase.
+With four rates for each decade the covariance is then right to two parts in ten thousand. Rates are those of the times
+of the data. They depend neither on H nor on :math:`\theta`, so the transitions of Y are computed once for all
+parameters that are tried.
 
 What lies below the slowest frequency is constant for as long as the data last, and what lies above the fastest is
 white: a constant and a white part with the variances that are missing complete the sum. The constant matters for H near
@@ -38,6 +41,9 @@ slope for as long as the data last, and half as many rates do for it."""
 
 _FREQUENCIES = 40
 """Frequencies for each decade, at which the filter is matched."""
+
+_STEPS, _RIDGE = 4, 1e-12
+"""Gauss-Newton steps, and their ridge over the mean square of the columns: near-equal rates need no huge weights."""
 
 _ROUNDING = 1e-10
 """Singular values below this part of the largest are left out: near-equal rates need no huge weights."""
@@ -68,7 +74,7 @@ class StationaryRelaxation(NamedTuple):
         return result
 
 
-def relaxation_rates(shortest: float, horizon: float, per_decade: float = 3.0) -> Tensor:
+def relaxation_rates(shortest: float, horizon: float, per_decade: float = 4.0) -> Tensor:
     """Return rates for times from ``shortest`` to ``horizon``: ``(K,)``, per time unit, float64.
 
     Raises
@@ -79,7 +85,7 @@ def relaxation_rates(shortest: float, horizon: float, per_decade: float = 3.0) -
     Examples
     --------
     >>> len(relaxation_rates(0.01, 1.0))
-    22
+    28
     """
     horizon = check_horizon(horizon)
     if not 0 < shortest <= horizon:
@@ -127,12 +133,29 @@ def stationary_relaxation(rates: Tensor, hurst: Tensor, rate: Tensor) -> Station
     size = np.linalg.norm(stacked, axis=1, keepdims=True)
     goal = np.concatenate([np.ones(len(omega)), np.zeros(len(omega))])
     solved = np.linalg.pinv(stacked / size, rcond=_ROUNDING) @ goal
+    solved = _match_spectrum(stacked / size, solved)
     weights = solved / size[:, 0] * gammas
     white = np.maximum(_above(omega[-1], h, theta, strength) - _sum_above(omega[-1], gammas, weights), 0.0)
     total = gamma(2 * h + 1) / (2 * theta ** (2 * h))
     found = ((weights @ (1 / (gammas[:, None] + gammas))) * weights).sum(-1)
     constant = np.maximum(total - found - white, 0.0)
     return StationaryRelaxation(rates, *(torch.from_numpy(v) for v in (weights, constant, white)))
+
+
+def _match_spectrum(stacked: Array, solved: Array) -> Array:
+    """Return solutions ``(P, K)`` whose filters, real and then imaginary parts, have a modulus nearest to 1."""
+    half = stacked.shape[1] // 2
+    identity = np.eye(stacked.shape[2])
+    for _ in range(_STEPS):
+        fit = (stacked @ solved[..., None])[..., 0]
+        real, imaginary = fit[:, :half, None], fit[:, half:, None]
+        power = real**2 + imaginary**2
+        slope = 2 * (real * stacked[:, :half] + imaginary * stacked[:, half:]) / power
+        across = slope.transpose(0, 2, 1)
+        normal = across @ slope
+        ridge = _RIDGE * np.trace(normal, axis1=1, axis2=2)[:, None, None] / len(identity)
+        solved = solved - np.linalg.solve(normal + ridge * identity, across @ np.log(power))[..., 0]
+    return solved
 
 
 def _above(edge: float, hurst: Array, theta: Array, strength: Array) -> Array:
