@@ -98,7 +98,7 @@ class FractionalParameters:
         """Return the profile of H about a maximum, ``None`` where H is given, and the highest point that was met."""
         if self._hurst is not None:
             return None, best
-        scan = [] if self._rate is not None else [list(self.starts[:, 1].unique().tolist())]
+        scan = [] if self._rate is not None else [sorted(set(self.starts[:, 1].tolist()))]
         if len(self.low) > 1 + len(scan):
             scan.append(list(_SCANNED))
         return hurst_profile(self.log_likelihood, self.low, self.high, best, scan)

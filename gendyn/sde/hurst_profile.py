@@ -118,8 +118,8 @@ def hurst_profile(
         sides[sign] = rows[1:]
     rows = [*reversed(sides[-1.0]), (float(best.point[0]), top.value), *sides[1.0]]
     places = torch.tensor([z for z, _ in rows], dtype=torch.float64)
-    fallen = torch.tensor([max(top.value - v, 0.0) for _, v in rows], dtype=torch.float64)
-    roots = torch.sign(places - best.point[0]) * (2 * fallen).sqrt()
+    falls = torch.tensor([max(top.value - v, 0.0) for _, v in rows], dtype=torch.float64)
+    roots = torch.sign(places - best.point[0]) * (2 * falls).sqrt()
     # Outwards a profile may rise again, to another maximum below the highest: what lies before is within reach too.
     middle = len(sides[-1.0])
     left = torch.cummin(-roots[:middle], 0).values if middle else roots[:0]

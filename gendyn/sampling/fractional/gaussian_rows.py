@@ -90,7 +90,7 @@ def circulant_weights(autocovariance: Tensor) -> Tensor | None:
     if bool(eigenvalues.min() < -_NEGATIVE * eigenvalues.max()):
         return None
     # Real at both ends, complex with half the variance in each part between.
-    weights = (eigenvalues.clamp_min(0.0) * size).sqrt()
+    weights: Tensor = (eigenvalues.clamp_min(0.0) * size).sqrt()
     weights[[0, -1]] *= math.sqrt(2)
     return weights
 
