@@ -142,6 +142,7 @@ def read_options() -> argparse.Namespace:
     )
     options.add_argument("--criterion", choices=["W1", "energy distance"], default="W1", help="by which it chooses")
     options.add_argument("--protocol", choices=["both", "published", "clean"], default="both")
+    options.add_argument("--bend", type=float, default=None, help="of splines, 1: natural (default: the models')")
     options.add_argument("--steps", type=int, default=None, help="of every fit (default: the models', 2000 to choose)")
     options.add_argument("--seeds", type=int, default=1)
     options.add_argument("--seed", type=int, default=0)
@@ -160,7 +161,8 @@ def main() -> int:
         return 2
     scale = arguments.scale or ("whiten" if arguments.data == "eb" and snapshots.dim == 5 else "none")
     steps = 500 if arguments.quick else arguments.steps
-    settings = {} if steps is None else {"steps": steps}
+    given = {"steps": steps, "bend": arguments.bend}
+    settings = {name: value for name, value in given.items() if value is not None}
     methods = {f"FlowMatching({name})": gd.FlowMatching(name, **settings) for name in arguments.methods.split(",")}
     protocols = ["published", "clean"] if arguments.protocol == "both" else [arguments.protocol]
     prices = [float(price) for price in arguments.relaxations.split(",") if price]

@@ -90,7 +90,15 @@ class PathObjective:
 
 
 def mean_square_speed(network: nn.Module, path: Path, s: Tensor, tuples: Tensor) -> Tensor:
-    """Return the mean squared velocity along a path, at times ``(B,)`` and tuples ``(B, K, d)``."""
+    """Return the mean squared velocity along a path, at times ``(B,)`` and tuples ``(B, K, d)``.
+
+    Examples
+    --------
+    >>> edge = SimplexPath(2, 0, 1, torch.zeros(2, 1))
+    >>> known = torch.tensor([[[0.0], [3.0]]])
+    >>> mean_square_speed(lambda a, x: known, edge, torch.tensor([0.5]).double(), known).item()
+    9.0
+    """
     a, rate = (v.to(tuples) for v in path(s))
     means = network(a, torch.bmm(a[:, None], tuples)[:, 0])
     cost: Tensor = (rate[:, :, None] * means).sum(1).square().sum(1).mean()

@@ -4,7 +4,7 @@ Between two coupled points, in local time t,
 
 .. math:: x_t = \ell(t) + 2t(1-t)\,\varphi(x_0, x_1, t) + \sigma z, \qquad \ell(t) = (1-t)\,x_0 + t\,x_1,
 
-or :math:`\ell` the natural cubic spline through all the points of a tuple. The ends are the points whatever
+or :math:`\ell` the cubic spline through all the points of a tuple. The ends are the points whatever
 :math:`\varphi` is. The velocity holds :math:`\partial_t\varphi`, taken exactly. What
 :math:`\varphi` is good for is an objective's to say: :mod:`gendyn.interpolants.metric_objective` makes paths short in a
 metric of the data (Kapusniak et al., NeurIPS 2024), :mod:`gendyn.interpolants.optimal_objective` makes a process cheap
@@ -36,6 +36,8 @@ class BentPath(PathOfGaps):
         :math:`\varphi`, called with times ``(B, 1)``, earlier points and later points ``(B, d)``.
     base
         What is bent: ``"linear"`` or ``"cubic"``.
+    bend
+        Of a cubic base, see :class:`gendyn.interpolants.conditional_path.CardinalSpline`.
 
     Examples
     --------
@@ -45,11 +47,13 @@ class BentPath(PathOfGaps):
     (0.75, 1.5)
     """
 
-    def __init__(self, knots: Tensor, sigma: float, network: nn.Module, *, base: SplineKind = "linear") -> None:
+    def __init__(
+        self, knots: Tensor, sigma: float, network: nn.Module, *, base: SplineKind = "linear", bend: float = 1.0
+    ) -> None:
         super().__init__(knots, sigma)
         self.network = network
         self.curve: SplineKind = base
-        self.base = SplinePath(knots, base, 0.0)
+        self.base = SplinePath(knots, base, 0.0, bend)
 
     def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return particle and velocity; see :class:`gendyn.interpolants.conditional_path.ConditionalPath`."""

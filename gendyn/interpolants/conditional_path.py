@@ -59,11 +59,15 @@ class CardinalSpline(nn.Module):
         :math:`t_1 < \dots < t_T`, shape ``(T,)``, at least two.
     kind
         ``"linear"`` (piecewise straight) or ``"cubic"`` (natural cubic: second derivative zero at both ends).
+    bend
+        Of a cubic spline, how far it is from the straight lines: 1 is the natural spline itself, 0 the lines, and
+        between them the weights are :math:`b\,w^{\text{cubic}} + (1 - b)\,w^{\text{linear}}`.
 
     Raises
     ------
     ValueError
-        If there are fewer than two knots, they do not increase strictly, or ``kind`` is unknown.
+        If there are fewer than two knots, they do not increase strictly, ``kind`` is unknown, or ``bend`` is not in
+        [0, 1].
 
     Examples
     --------
@@ -76,7 +80,7 @@ class CardinalSpline(nn.Module):
     knots: Tensor
     coefficients: Tensor
 
-    def __init__(self, knots: Tensor | np.ndarray | list[float], kind: SplineKind = "cubic") -> None:
+    def __init__(self, knots: Tensor | np.ndarray | list[float], kind: SplineKind = "cubic", bend: float = 1.0) -> None:
         super().__init__()
         points = np.asarray(knots, dtype=np.float64)
         if points.ndim != 1 or len(points) < 2:
@@ -85,14 +89,15 @@ class CardinalSpline(nn.Module):
             raise ValueError(f"knots must increase strictly; got {points.tolist()}")
         if kind not in get_args(SplineKind):
             raise ValueError(f"kind must be one of {get_args(SplineKind)}; got {kind!r}")
+        if not 0 <= bend <= 1:
+            raise ValueError(f"bend must lie in [0, 1], from straight lines to the natural spline; got {bend}")
         unit = np.eye(len(points))
         self._straight = kind == "linear" or len(points) == 2
-        if self._straight:
-            coefficients = np.zeros((4, len(points) - 1, len(points)))
-            coefficients[2] = np.diff(unit, axis=0) / np.diff(points)[:, None]
-            coefficients[3] = unit[:-1]
-        else:
-            coefficients = CubicSpline(points, unit, bc_type="natural").c
+        coefficients = np.zeros((4, len(points) - 1, len(points)))
+        coefficients[2] = np.diff(unit, axis=0) / np.diff(points)[:, None]
+        coefficients[3] = unit[:-1]
+        if not self._straight:
+            coefficients = bend * CubicSpline(points, unit, bc_type="natural").c + (1 - bend) * coefficients
         self.kind = kind
         self.register_buffer("knots", torch.from_numpy(points))
         self.register_buffer("coefficients", torch.from_numpy(np.ascontiguousarray(coefficients)))
@@ -148,6 +153,8 @@ class SplinePath(ConditionalPath):
         Of the spline.
     sigma
         Standard deviation of the noise.
+    bend
+        Of a cubic spline, see :class:`CardinalSpline`.
 
     Examples
     --------
@@ -157,9 +164,9 @@ class SplinePath(ConditionalPath):
     (1.1, 4.0)
     """
 
-    def __init__(self, knots: Tensor, kind: SplineKind, sigma: float) -> None:
+    def __init__(self, knots: Tensor, kind: SplineKind, sigma: float, bend: float = 1.0) -> None:
         super().__init__()
-        self.spline = CardinalSpline(knots, kind)
+        self.spline = CardinalSpline(knots, kind, bend)
         self.sigma = sigma
 
     def forward(self, s: Tensor, points: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -292,7 +299,7 @@ class ShrinkingPath(ConditionalPath):
         return t * end + (1 - shrink * t) * noise, end - shrink * noise
 
 
-def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
+def make_path(name: PathName, knots: Tensor, sigma: float, bend: float = 1.0) -> ConditionalPath:
     """Return a conditional path by name.
 
     Parameters
@@ -304,6 +311,8 @@ def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
         Times of the points ``(T,)``, from 0 to 1.
     sigma
         Standard deviation of the noise; of ``"shrinking"`` at its end.
+    bend
+        Of ``"cubic"``, see :class:`CardinalSpline`.
 
     Raises
     ------
@@ -326,7 +335,7 @@ def make_path(name: PathName, knots: Tensor, sigma: float) -> ConditionalPath:
         return MonotonePath(knots, sigma)
     if name == "trigonometric":
         return TrigonometricPath(knots, sigma)
-    return SplinePath(knots, "cubic" if name == "cubic" else "linear", sigma)
+    return SplinePath(knots, "cubic" if name == "cubic" else "linear", sigma, bend)
 
 
 def _end_slope(h0: Tensor, h1: Tensor, near: Tensor, far: Tensor) -> Tensor:

@@ -75,6 +75,12 @@ class CoupledPaths:
         Populations at ``T`` times.
     table
         Index tuples ``(N, T)``, as :func:`couple` draws them.
+
+    Examples
+    --------
+    >>> data = Snapshots([0.0, 1.0], [torch.tensor([[0.0], [1.0]]), torch.tensor([[5.0], [6.0]])])
+    >>> CoupledPaths(data, torch.tensor([[0, 1], [1, 0]])).points(torch.tensor([1])).tolist()
+    [[[1.0], [5.0]]]
     """
 
     def __init__(self, snapshots: Snapshots, table: Tensor) -> None:
@@ -228,6 +234,11 @@ def default_regularisation(x0: Tensor, x1: Tensor, cost: Cost = "sqeuclidean") -
     """Return 5 % of the median cost, the squared distance, between two populations (at most 2000 cells of each).
 
     Below about this fraction the entropic plan is the exact one for most purposes, and far dearer.
+
+    Examples
+    --------
+    >>> default_regularisation(torch.zeros(3, 1), torch.full((3, 1), 2.0))
+    0.2
     """
     first, second = (x[:: max(1, len(x) // 2000)] for x in (x0, x1))
     return 0.05 * float(cost_matrix(first, second, cost).abs().median()) or 1.0

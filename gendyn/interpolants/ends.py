@@ -119,6 +119,12 @@ def ends_from_noise(data: Snapshots, coupling: Coupling | None = None, condition
     conditions
         Encoded conditions ``(n, c)``. A coupling then joins within each of them alone: across them it would give each
         condition noise of its own, and what is generated from plain noise would be wrong.
+
+    Examples
+    --------
+    >>> draw = ends_from_noise(Snapshots([0.0], [torch.ones(3, 1)]))
+    >>> draw(torch.zeros(2, dtype=torch.int64), torch.Generator().manual_seed(0)).target.tolist()
+    [[1.0], [1.0]]
     """
     draw_points = _points(data, conditions)
 
@@ -178,7 +184,15 @@ def ends_from_data(
 
 
 def ends_of_itself(data: Snapshots, conditions: Tensor | None = None) -> DrawEnds:
-    """Return what draws points of one population as both of their ends."""
+    """Return what draws points of one population as both of their ends.
+
+    Examples
+    --------
+    >>> draw = ends_of_itself(Snapshots([0.0], [torch.ones(3, 1)]))
+    >>> ends = draw(torch.zeros(2, dtype=torch.int64), torch.Generator().manual_seed(0))
+    >>> torch.equal(ends.source, ends.target)
+    True
+    """
     draw_points = _points(data, conditions)
 
     def draw(gap: Tensor, generator: torch.Generator) -> Ends:

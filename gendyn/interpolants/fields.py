@@ -64,6 +64,14 @@ def targets(
         Derivative by time of the mean of each path ``(B, d)``.
     x0, x1, z
         Ends and latent noise ``(B, d)``; of a one-sided schedule ``x0`` is the noise, and ``z`` is not looked at.
+
+    Examples
+    --------
+    >>> from gendyn.interpolants.schedule import Linear
+    >>> c = Linear(("brownian", 1.0)).at(torch.tensor([[0.5]]))
+    >>> x0, x1, z = torch.zeros(1, 1), torch.ones(1, 1), torch.full((1, 1), 2.0)
+    >>> [found.item() for found in targets(("velocity", "score", "target"), c, x1 - x0, x0, x1, z)]
+    [1.0, -4.0, 1.0]
     """
     found: dict[str, Tensor] = {}
     for name in fields:
@@ -249,7 +257,13 @@ def _divide(value: Tensor, by: Tensor) -> Tensor:
 
 
 def check_fields(names: Sequence[FieldName], schedule: Schedule) -> None:
-    """Raise a ValueError where fields are unknown, repeated, undefined, or do not determine the velocity."""
+    """Raise a ValueError where fields are unknown, repeated, undefined, or do not determine the velocity.
+
+    Examples
+    --------
+    >>> from gendyn.interpolants.schedule import Linear
+    >>> check_fields(("source", "noise"), Linear())
+    """
     unknown = [n for n in names if n not in get_args(FieldName)]
     if unknown or len(set(names)) < len(names) or not names:
         raise ValueError(f"fields must be different names of {', '.join(get_args(FieldName))}; got {list(names)}")

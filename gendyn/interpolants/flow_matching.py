@@ -9,7 +9,8 @@ one point of each into a tuple, a conditional path :math:`x_t` runs through the 
 Its flow :math:`\dot X = v^\star(t, X)` carries :math:`\rho_1` through the law of :math:`x_t` at every
 time, and so through every population (Lipman et al., ICLR 2023; Tong et al., TMLR 2024). What
 happens between the observed times is the coupling's and the path's answer: straight lines
-between optimally transported pairs, or, with ``coupling="spline-ot"``, natural cubic splines through chains of them.
+between optimally transported pairs, or, with ``coupling="spline-ot"``, curves half-way to natural cubic splines through
+chains of them.
 """
 
 from __future__ import annotations
@@ -68,16 +69,19 @@ class FlowMatching(GrowingModel):
     coupling
         Who is joined to whom. ``"independent"``: anyone to anyone. ``"ot"``: exact optimal transport between
         consecutive times, straight conditional paths. ``"sinkhorn"``: entropic transport. ``"spline-ot"``: the exact
-        plans chained through all times, conditional paths are natural cubic splines; best where there are four times
+        plans chained through all times, conditional paths are cubic splines; best where there are four times
         or more. Between two populations also ``("unbalanced", relaxation)``, entropic transport that leaves out cells
         far from all others at the price ``relaxation`` (in squared scaled units), and ``("partial", mass)``, exact
         transport of that fraction of the mass.
     path
-        How a tuple is joined: ``"linear"`` (straight in every gap), ``"cubic"`` (natural cubic spline), ``"pchip"``
+        How a tuple is joined: ``"linear"`` (straight in every gap), ``"cubic"`` (spline, see ``bend``), ``"pchip"``
         (monotone cubic: overshoots nowhere), ``"trigonometric"`` (quarter circles), ``"metric"`` (bent towards the data
         by a network that learns first, for another ``steps``; what it bends are straight lines, and the splines of
         ``"spline-ot"``), or ``"shrinking"`` (two times, the first of which is
         standard Gaussian noise in scaled units). By default ``"linear"``, and ``"cubic"`` for ``"spline-ot"``.
+    bend
+        Of cubic splines, how far they are from straight lines: 1 is the natural spline, 0 the lines, and between them
+        path and velocity are the weighted means of both. A natural spline overshoots where cells turn or times are few.
     relaxation
         Price of mass that appears or vanishes between two times, in squared scaled units: cells multiply and die where
         that is cheaper than to move, see :mod:`gendyn.interpolants.growing_paths`. Small prices explain much by growth;
@@ -160,6 +164,7 @@ class FlowMatching(GrowingModel):
         coupling: CouplingOption | RelaxedCoupling = "ot",
         *,
         path: PathName | None = None,
+        bend: float = 0.5,
         relaxation: float | None = None,
         sigma: float = 0.1,
         reflow: int = 0,
@@ -183,6 +188,7 @@ class FlowMatching(GrowingModel):
     ) -> None:
         self.coupling = coupling
         self.path = path
+        self.bend = bend
         self.relaxation = relaxation
         self.sigma = sigma
         self.reflow = reflow
@@ -260,7 +266,7 @@ class FlowMatching(GrowingModel):
                 knots, training, coupled, root, progress=progress, checkpoint=checkpoint, resume=resume
             )
         else:
-            path = make_path(self._path_name, knots, self.sigma)
+            path = make_path(self._path_name, knots, self.sigma, self.bend)
         path = path.to(data.device)
         histories = []
         for k in range(self.reflow + 1):
@@ -290,6 +296,8 @@ class FlowMatching(GrowingModel):
             raise ValueError(f"sigma must be zero or positive; got {self.sigma}")
         if self.path is not None and self.path not in get_args(PathName):
             raise ValueError(f"path must be None or one of {get_args(PathName)}; got {self.path!r}")
+        if not 0 <= self.bend <= 1:
+            raise ValueError(f"bend must lie in [0, 1], from straight lines to the natural spline; got {self.bend}")
         if self._path_name == "metric":
             get_metric(self.metric)
             if self.reflow:
@@ -394,7 +402,7 @@ class FlowMatching(GrowingModel):
             seed=derive_seed(seed, "path"),
         ).to(device=scaled.device, dtype=scaled.dtype)
         base: SplineKind = "cubic" if self.coupling == "spline-ot" else "linear"
-        path = BentPath(knots, self.sigma, network, base=base).to(scaled.device)
+        path = BentPath(knots, self.sigma, network, base=base, bend=self.bend).to(scaled.device)
         near = scaled.subsample(_METRIC_CELLS, seed=derive_seed(seed, "metric"))
         metrics = [
             metric.fit(torch.cat([first, second]), seed=derive_seed(seed, "metric", k))

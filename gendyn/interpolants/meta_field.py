@@ -106,6 +106,13 @@ class MetaProcess(nn.Module):
         As for every process.
     time_step : float
         A hundredth of the time between start and end.
+
+    Examples
+    --------
+    >>> field = MetaField(2, None, 0, hidden=(8,), activation="silu", frequency=0.1, seed=0)
+    >>> flow = MetaProcess(field, Scaling(torch.zeros(2), torch.ones(2)), torch.tensor([0.0, 3.0]), None, None)
+    >>> flow.drift(torch.tensor(1.0), torch.zeros(5, 2)).shape
+    torch.Size([5, 2])
     """
 
     noise_type: Literal["none"] = "none"

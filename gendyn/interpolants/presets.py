@@ -111,7 +111,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "natural cubic spline through all times (path='pchip': monotone)",
             "sigma",
             "velocity",
-            {"coupling": "spline-ot", "path": "cubic"},
+            {"coupling": "spline-ot", "path": "cubic", "bend": 1.0},
         ),
         "metric": Preset(
             FlowMatching,

@@ -34,6 +34,14 @@ class TangentNetwork(nn.Module):
         Features ``d`` of a point.
     hidden, activation, seed
         Of the network, see :class:`gendyn.nn.VelocityNetwork`.
+
+    Examples
+    --------
+    >>> from gendyn.interpolants.manifold import Sphere
+    >>> x = torch.tensor([[0.0, 0.0, 1.0]])
+    >>> found = TangentNetwork(Sphere(), 3, (8,))(torch.tensor(0.5), x)
+    >>> bool(((found * x).sum(1).abs() < 1e-6).all())
+    True
     """
 
     def __init__(

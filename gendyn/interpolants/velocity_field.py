@@ -43,6 +43,13 @@ class VelocityField(nn.Module):
         A fiftieth of the shortest gap between trained times; resolves the learned field.
     start, span : float
         The first trained time, and the length of the trained range.
+
+    Examples
+    --------
+    >>> scaling, still = Scaling(torch.zeros(1), torch.full((1,), 2.0)), lambda s, z: torch.ones_like(z)
+    >>> flow = VelocityField(still, scaling, torch.tensor([0.0, 4.0]))
+    >>> flow.drift(torch.tensor(1.0), torch.zeros(1, 1)).item()
+    0.5
     """
 
     noise_type: Literal["none"] = "none"

@@ -59,3 +59,15 @@ def test_linear_weights_use_only_the_neighbouring_knots():
 def test_bad_knots_have_a_sentence(knots, kind, words):
     with pytest.raises(ValueError, match=words):
         CardinalSpline(knots, kind)
+
+
+def test_a_bend_lies_between_the_lines_and_the_natural_spline():
+    knots, t = [0.0, 1.0, 2.5, 4.0], torch.linspace(-0.3, 4.3, 50, dtype=torch.float64)
+    straight, natural = (CardinalSpline(knots, kind)(t) for kind in ("linear", "cubic"))
+    for bend in (0.0, 0.25, 1.0):
+        for found, line, curve in zip(CardinalSpline(knots, "cubic", bend)(t), straight, natural, strict=True):
+            torch.testing.assert_close(found, bend * curve + (1 - bend) * line)
+    weights, _ = CardinalSpline(knots, "cubic", 0.5)(torch.tensor(knots, dtype=torch.float64))
+    torch.testing.assert_close(weights, torch.eye(4, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"bend must lie in \[0, 1\]"):
+        CardinalSpline(knots, "cubic", 1.5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import CubicSpline
 
 from gendyn.data import Snapshots
 from gendyn.evaluation import wasserstein_value
@@ -65,6 +66,21 @@ def test_the_optimum_is_the_conditional_expectation():
         exact = m + (t * s**2 - (1 - t)) / variance * (x - t * m)
         found = model.process_.drift(torch.tensor(t), x)
         assert (found - exact).abs().max() < 0.35
+
+
+def test_a_spline_is_as_bent_as_asked():
+    """One cell at each of four times: its path is the spline through its places."""
+    times, places = (0.0, 1.0, 2.0, 3.0), (0.0, 2.0, 2.0, 0.0)
+    cells = torch.tensor([[-0.01], [0.01]])
+    data = Snapshots(times, [cells + 3 * x for x in places])
+    mid = {}
+    for bend in (0.0, 0.5, 1.0):
+        options = {"sigma": 0.0, "hidden": (64, 64), "steps": 1500, "bend": bend}
+        model = FlowMatching("spline-ot", **options).fit(data, progress=False)
+        mid[bend] = float(model.sample(cells, [0.0, 1.5]).values[:, -1].mean())
+    curve = 3 * float(CubicSpline(times, places, bc_type="natural")(1.5))
+    for bend, found in mid.items():
+        assert found == pytest.approx(6.0 + bend * (curve - 6.0), abs=0.1)
 
 
 def test_units_come_back(fitted):
@@ -175,6 +191,7 @@ def test_names_travel():
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"lr": 0.0}, "lr must be positive"),
+        ({"bend": 1.5}, "bend must lie in"),
         ({"sigma": -1.0}, "sigma must be zero or positive"),
         ({"sigma": float("nan")}, "sigma must be zero or positive"),
         ({"validation_fraction": 0.9}, "validation_fraction must lie in"),
