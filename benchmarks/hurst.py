@@ -36,6 +36,7 @@ Rows = list[dict[str, Any]]
 Array = NDArray[np.float64]
 
 PATHS, LOOKS, NOISE = 64, 128, 0.05
+INDICES = (0.15, 0.3, 0.5, 0.7, 0.85)
 
 # Of each series the feature, what it is, the index as published by estimator, and the least miss of a published
 # generator.
@@ -99,7 +100,7 @@ def noisy(quick: bool) -> Rows:
     """Return bias, spread and coverage of indices learned from noisy looks, with the noise known and learned."""
     count, rows = 3 if quick else 40, []
     times = torch.arange(1, LOOKS + 1, dtype=torch.float64) / LOOKS
-    for hurst in (0.15, 0.3, 0.5, 0.7, 0.85):
+    for hurst in INDICES:
         clean = sample_fractional_brownian_motion(hurst, times, count * PATHS, seed=1)
         draw = torch.Generator().manual_seed(1)
         looks = clean + NOISE * torch.randn(clean.shape, generator=draw, dtype=torch.float64)
@@ -125,7 +126,7 @@ def variational(quick: bool) -> Rows:
     """Return bias, spread and coverage of indices learned by a bound of the evidence."""
     count, rows = 3 if quick else 40, []
     times = torch.arange(1, LOOKS + 1, dtype=torch.float64) / LOOKS
-    for hurst in (0.15, 0.3, 0.5, 0.7, 0.85):
+    for hurst in INDICES:
         clean = sample_fractional_brownian_motion(hurst, times, count * PATHS, seed=1)
         draw = torch.Generator().manual_seed(1)
         looks = clean + NOISE * torch.randn(clean.shape, generator=draw, dtype=torch.float64)

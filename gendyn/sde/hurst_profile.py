@@ -114,7 +114,7 @@ def hurst_profile(
             fallen, before = (math.sqrt(2 * max(best.value - v, 0.0)) for v in (rows[-1][1], rows[-2][1]))
             if fallen > _DEEP:
                 break
-            step *= min(max(0.4 / max(fallen - before, 1e-9), 0.5), 2.0)
+            step *= min(max(0.6 / max(fallen - before, 1e-9), 0.5), 2.0)
         sides[sign] = rows[1:]
     rows = [*reversed(sides[-1.0]), (float(best.point[0]), top.value), *sides[1.0]]
     places = torch.tensor([z for z, _ in rows], dtype=torch.float64)

@@ -172,7 +172,7 @@ def test_noisy_paths_that_never_return_have_the_exact_maximum(hurst):
     assert model.log_likelihood_ == pytest.approx(-best.fun, abs=0.1)
     found = [math.log(v.item()) for v in (model.hurst_ / (1 - model.hurst_), model.volatility_, model.noise_)]
     assert exact(np.array(found)) == pytest.approx(best.fun, abs=0.1)
-    assert model.hurst_.item() == pytest.approx(1 / (1 + math.exp(-best.x[0])), abs=4e-3)
+    assert model.hurst_.item() == pytest.approx(1 / (1 + math.exp(-best.x[0])), abs=6e-3)
     # Of paths this rough the noise is hardly told: there the likelihood is flat.
     if hurst > 0.2:
         assert model.noise_.item() == pytest.approx(math.exp(best.x[2]), rel=0.01)
