@@ -25,6 +25,7 @@ letters of the training set that were left out), as published for the graph."""
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=1, help="fits of every model")
     options.add_argument("--encoders", default="kernel,gcn,CGFM,FM", help="which of kernel,rff,gcn,CGFM,FM")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from gendyn.data import Cohort, Paths, Scaling, Snapshots
 from gendyn.evaluation import wasserstein_value
+from gendyn.interpolants.cohort_check import check_cohort
 from gendyn.interpolants.member_encoder import MemberEncoder
 from gendyn.interpolants.meta_field import MetaField, MetaProcess
 from gendyn.interpolants.meta_objective import MetaObjective, PairedClouds
@@ -351,30 +352,8 @@ class MetaFlowMatching(Estimator):
 
     def _check_cohort(self, data: Any) -> Tensor:
         """Return the two times of all members, or say what is wrong."""
-        if not isinstance(data, Cohort):
-            raise TypeError(f"meta flow matching needs a gendyn.Cohort of populations; got {type(data).__name__}")
-        times: Tensor | None = None
-        for name, member in data.items():
-            if len(member) != 2:
-                raise ValueError(f"every member must be seen at two times; {name!r} is seen at {len(member)}")
-            if times is not None and not torch.equal(times, member.times.cpu()):
-                raise ValueError(
-                    f"all members must be seen at the same two times; {name!r} is seen at {member.times.tolist()}, "
-                    f"the first at {times.tolist()}"
-                )
-            times = member.times.cpu()
-            _check_cells_of(name, member)
-            if self.coupling == "paired" and member.sizes[0] != member.sizes[1]:
-                raise ValueError(f"paired populations must have equal sizes; {name!r} has {list(member.sizes)}")
-            neighbours = self.neighbours if self.encoder == "gcn" else 0
-            if min(member.sizes[0], self.embedded) <= neighbours:
-                raise ValueError(
-                    f"a graph of {neighbours} neighbours needs more start cells; {name!r} has {member.sizes[0]} "
-                    f"(embedded={self.embedded})"
-                )
-        if times is None:
-            raise ValueError("a cohort needs at least one member")
-        return times
+        neighbours = self.neighbours if self.encoder == "gcn" else 0
+        return check_cohort(data, paired=self.coupling == "paired", neighbours=neighbours, embedded=self.embedded)
 
     def _network(self, dim: int, seed: int) -> MetaField:
         """Return the untrained field with its encoder."""
@@ -454,14 +433,3 @@ class MetaFlowMatching(Estimator):
         load_module(field, tensors, "field.")
         self.field_ = field.eval().requires_grad_(False)  # type: ignore[assignment]
         self.process_ = self._first_process()
-
-
-def _check_cells_of(name: str, member: Snapshots) -> None:
-    """Refuse a member of too few cells, or of cells that are not to count alike."""
-    if min(member.sizes) < 2:
-        raise ValueError(f"every population needs at least 2 cells; {name!r} has {list(member.sizes)}")
-    if any(bool((w != w[0]).any()) for w in member.weights or ()):
-        raise ValueError(
-            f"meta flow matching counts every cell of a population alike; {name!r} has weights: draw its cells by "
-            "weight first (torch.multinomial), and give those without weights"
-        )
