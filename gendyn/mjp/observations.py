@@ -130,18 +130,8 @@ class StateObservations:
         times = (paths.times if paths.times.ndim == 2 else paths.times.expand(len(labels), -1)).cpu()
         if paths.n_times > 1 and float(times[0, 1]) < float(times[0, 0]):
             raise ValueError("times fall along the paths; a jump process is fitted forward in time: reverse them")
-        beyond = ~seen
-        if bool(beyond.any()):
-            # Looks that were masked out are pushed behind the others, which keep their order.
-            order = torch.argsort(beyond.to(torch.int8), dim=1, stable=True)
-            times, labels, which = (v.gather(1, order) for v in (times, labels, which))
-            last = (lengths - 1).clamp_min(0)[:, None]
-            beyond = torch.arange(labels.shape[1])[None] > last
-            times, labels = (torch.where(beyond, v.gather(1, last), v) for v in (times, labels))
-            which = torch.where(beyond, SNAPSHOT, which)
-            if values is not None:
-                values = values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
-                values = torch.where(beyond[..., None], torch.zeros_like(values), values)
+        if not bool(seen.all()):
+            times, labels, which, values = _packed(seen, times, labels, which, values)
         which[:, 0] = SNAPSHOT
         if not bool((lengths > 1).any()):
             raise ValueError("no path has two looks, so that nothing tells how fast states change; give longer paths")
@@ -171,6 +161,12 @@ class StateObservations:
     def lags(self) -> Tensor:
         """The different intervals between looks, increasing, ``(M,)``; those within rounding are one."""
         return self._grouped[0]
+
+    @property
+    def median_lag(self) -> float:
+        """Median interval between looks."""
+        below = torch.bincount(self.lag_of[self.inside]).cumsum(0)
+        return float(self.lags[int((below <= (below[-1] - 1) // 2).sum())])
 
     @cached_property
     def _grouped(self) -> tuple[Tensor, Tensor]:
@@ -203,6 +199,29 @@ class StateObservations:
         """Whether every label is a state."""
         return len(self.meaning) == self.n_states or int(self.labels.max()) < self.n_states
 
+    def apart(self, least: float) -> StateObservations:
+        """Return the looks that lie at least so far apart, about: the first in every such interval, and the last.
+
+        Parameters
+        ----------
+        least
+            Time between looks.
+
+        Examples
+        --------
+        >>> seen = StateObservations.of(Paths([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], torch.tensor([[0, 1, 1, 0, 0, 1]])))
+        >>> seen.apart(0.2).times, seen.apart(0.2).labels
+        (tensor([[0.0000, 0.2000, 0.4000, 0.5000]], dtype=torch.float64), tensor([[0, 1, 0, 1]]))
+        """
+        # A look on the border of two intervals is in the later one whatever its rounding.
+        interval = ((self.times - self.times[:, :1]) / least + 1e-6).floor()
+        places = torch.arange(self.labels.shape[1])[None]
+        chosen = (interval.diff(dim=1, prepend=interval[:, :1] - 1) > 0) | (places == self.lengths[:, None] - 1)
+        chosen = chosen & (places < self.lengths[:, None])
+        times, labels, kinds, values = _packed(chosen, self.times, self.labels, self.kinds, self.values)
+        kinds[:, 0] = SNAPSHOT
+        return replace(self, times=times, labels=labels, kinds=kinds, lengths=chosen.sum(1), values=values)
+
     def rows(self, chosen: slice) -> StateObservations:
         """Return some of the paths, with the lags of all."""
         part = StateObservations(
@@ -217,6 +236,25 @@ class StateObservations:
         )
         part.__dict__["_grouped"] = (self.lags, self.lag_of[chosen])
         return part
+
+
+def _packed(
+    chosen: Tensor, times: Tensor, labels: Tensor, kinds: Tensor, values: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return some of the looks ``(K, T)``, in their order, without the holes between them."""
+    counts = chosen.sum(1)
+    width = max(1, int(counts.max()))
+    order = torch.argsort((~chosen).to(torch.int8), dim=1, stable=True)[:, :width]
+    last = (counts - 1).clamp_min(0)[:, None]
+    beyond = torch.arange(width)[None] > last
+    # Where a path has ended its last look is repeated.
+    order = torch.where(beyond, order.gather(1, last), order)
+    times, labels, kinds = (v.gather(1, order) for v in (times, labels, kinds))
+    kinds = torch.where(beyond, SNAPSHOT, kinds)
+    if values is not None:
+        values = values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
+        values = torch.where(beyond[..., None], torch.zeros_like(values), values)
+    return times, labels, kinds, values
 
 
 def _whole_labels(paths: Paths) -> Tensor:

@@ -95,8 +95,7 @@ class TransitionSummary:
         ([[1.5, 1.5]], 1.0, 1.0)
         """
         # A little above the median, so that the lags of a regular grid are all short whatever their rounding.
-        usual = torch.bincount(seen.lag_of[seen.inside]).cumsum(0)
-        middle = 1.001 * float(seen.lags[int((usual <= (usual[-1] - 1) // 2).sum())])
+        middle = 1.001 * seen.median_lag
         size = max(1, _ROWS // seen.labels.shape[1])
         result: TransitionSummary | None = None
         for start in range(0, len(seen.labels), size):
