@@ -12,6 +12,7 @@ from gendyn.sde.gru_classifier import GRUClassifier
 from gendyn.sde.gru_ode import GRUFlow, GRUODEModel
 from gendyn.sde.gru_ode_bayes import GRUODEBayes
 from gendyn.sde.interpolator import StableSDEInterpolator
+from gendyn.sde.kernel_ridge import KernelRidge
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.latent_sde import LatentSDE
 from gendyn.sde.mtan_classifier import MTANClassifier
@@ -42,6 +43,7 @@ __all__ = [
     "GRUODEBayes",
     "GRUODEModel",
     "GatedRecurrence",
+    "KernelRidge",
     "LatentModel",
     "LatentPrior",
     "LatentSDE",

@@ -29,6 +29,7 @@ from gendyn.sde.series_estimator import under
 from gendyn.sde.series_features import SeriesFeatures
 from gendyn.sde.series_inputs import Inputs, epoch_rows
 from gendyn.sde.series_labels import labelled, stratified
+from gendyn.sde.series_scaling import normal_reach
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
 from gendyn.sde.stable_estimator import Solver, StableEstimator
 from gendyn.sde.stable_model import PathHead
@@ -38,12 +39,6 @@ __all__ = ["StableSDEClassifier"]
 
 _WATCHED = 4
 """Noise paths behind the validation loss."""
-
-_FAR = 5.0
-"""Beyond this many deviations a value says no more; gross outliers are no scale."""
-
-_FAR_FEATURES = 3.0
-"""The same of features of whole series, of which one in many is far for any series."""
 
 _TEMPERATURES = torch.logspace(-1, 2, 61)
 
@@ -219,14 +214,14 @@ class StableSDEClassifier(SeriesClassifier, StableEstimator):
                     held, held_codes, held_static, derive_seed(root, "held gaps")
                 )
         scaled, known = self._prepare(series, static, root)
-        scaled = _near(scaled)
+        scaled = self.scaling_.near(scaled)
         target = torch.from_numpy(codes).to(series.values.device)
         inputs = self._inputs(scaled, known)
         start = self._fit_start(scaled, known, target, weights, root)
         inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start)
         watched, asked = None, None
         if held is not None:
-            watched = self._with_start(_near(self.scaling_.transform(held)), self._static_of(held_static, len(held)))
+            watched = self._with_start(self._scaled(held), self._static_of(held_static, len(held)))
             asked = torch.from_numpy(held_codes).to(target)
         objective = _Classes(self, inputs, target, weights, watched, asked)
         identity = fingerprint(
@@ -258,8 +253,11 @@ class StableSDEClassifier(SeriesClassifier, StableEstimator):
             If channels or covariates are not those of the fit.
         """
         series = self._read(data, None, times, mask)
-        inputs = self._with_start(_near(self.scaling_.transform(series)), self._static_of(static, len(series)))
+        inputs = self._with_start(self._scaled(series), self._static_of(static, len(series)))
         return self._odds(inputs, self.n_samples, derive_seed(as_seed(seed), "predict")).cpu().double().numpy()
+
+    def _scaled(self, series: Series) -> Series:
+        return self.scaling_.near(self.scaling_.transform(series))
 
     def _head(self, seed: int) -> nn.Module:
         return PathHead(
@@ -294,7 +292,8 @@ class StableSDEClassifier(SeriesClassifier, StableEstimator):
         signs = 2 * nn.functional.one_hot(target, len(self.classes_)).to(told) - 1
         row_weights = None if weights is None else weights.to(told)[target]
         copies = 2 if self.gaps else 1
-        self._ridge, left_out = Ridge.fit(told, signs, row_weights, copies=copies, clip=_FAR_FEATURES)
+        far = float(normal_reach(torch.tensor(len(target) // copies)))
+        self._ridge, left_out = Ridge.fit(told, signs, row_weights, copies=copies, clip=far)
         # As if one more series of every class had been a surprise: what is never wrong is not thereby certain.
         doubt = len(self.classes_) / (len(target) // copies + len(self.classes_))
         by_class = None if weights is None else weights.to(told)
@@ -381,11 +380,6 @@ class _Classes:
         odds = self._model._odds(self._watched, _WATCHED, derive_seed(self._model.seed_, "validation"))
         self.module.train(training)
         return float(nn.functional.nll_loss(odds.clamp_min(1e-12).log(), self._asked, self._weights))
-
-
-def _near(scaled: Series) -> Series:
-    """Return scaled series without gross outliers."""
-    return Series(scaled.times, scaled.values.clamp(-_FAR, _FAR), scaled.lengths, scaled.labels, scaled.names)
 
 
 def _with_static(features: Tensor, static: Tensor | None) -> Tensor:

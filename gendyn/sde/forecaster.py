@@ -23,9 +23,9 @@ from gendyn.data import ControlMethod
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sde.control_channels import ControlChannel
 from gendyn.sde.forecast_inputs import AskedInputs, cut
+from gendyn.sde.forecast_start import ForecastStart, Start
 from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.recent_values import last_values, recent_values
-from gendyn.sde.ridge import Ridge
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_estimator import under
 from gendyn.sde.series_inputs import Inputs, epoch_rows
@@ -55,7 +55,11 @@ class StableSDEForecaster(StableEstimator):
     n_samples
         Members of a forecast.
     residual
-        Start from a ridge regression of the change since the last observation; without, from the mean.
+        Start from a regression of the change since the last observation; without, from the mean.
+    start
+        ``"ridge"``: linear in the recent past; ``"kernel"``: in what was seen last of each channel, how long ago
+        and how fast it changed, by a kernel that learns what to look at. Series that are alike should follow each
+        other.
     recent
         Times before the end that regression and head are told of.
     loss
@@ -94,6 +98,7 @@ class StableSDEForecaster(StableEstimator):
 
     _estimator_type = "regressor"
     horizon: int
+    start: Start
     recent: int
     loss: Loss
     lead_: Tensor
@@ -114,6 +119,7 @@ class StableSDEForecaster(StableEstimator):
         solver: Solver = "auto",
         n_samples: int = 50,
         residual: bool = True,
+        start: Start = "ridge",
         recent: int = 8,
         loss: Loss = "crps",
         epochs: int = 40,
@@ -170,6 +176,8 @@ class StableSDEForecaster(StableEstimator):
         self._check_hyper_parameters()
         if self.horizon < 1 or self.recent < 1:
             raise ValueError(f"horizon and recent must be at least 1; got {self.horizon} and {self.recent}")
+        if self.start not in get_args(Start):
+            raise ValueError(f"start must be 'ridge' or 'kernel'; got {self.start!r}")
         if self.loss not in get_args(Loss):
             raise ValueError(f"loss must be one of {', '.join(get_args(Loss))}; got {self.loss!r}")
         series = read_series(data, times=times, mask=mask).to(device)
@@ -192,7 +200,10 @@ class StableSDEForecaster(StableEstimator):
         self._gap /= self.scaling_.unit
         inputs, told = self._asked(past, scaled, known, asked)
         outcome = (target - self.scaling_.mean) / self.scaling_.deviation
-        start = self._fit_start(scaled, told, outcome)
+        self._start, start = ForecastStart.fit(
+            self.start if self.residual else None, scaled, told, outcome, lead=self.lead_ / self.scaling_.unit,
+            gap=self._gap, seed=derive_seed(root, "start"),
+        )  # fmt: skip
         inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
         learned = AskedInputs(inputs, told, self._leads(past, asked), outcome, last_values(scaled)[:, None])
         watched = None
@@ -243,18 +254,7 @@ class StableSDEForecaster(StableEstimator):
         ValueError
             If channels are not those of the fit, or a time lies before the end of a past.
         """
-        series = self._read(data, None, times, mask)
-        ends = series.times[:, -1:]
-        asked = ends + self.lead_ if at is None else torch.as_tensor(at, dtype=torch.float64)
-        asked = asked.expand(len(series), -1)
-        early = torch.nonzero(asked < ends)
-        if len(early):
-            i, k = early[0].tolist()
-            raise ValueError(
-                f"a forecast lies after its past; series {i} ends at {float(ends[i, 0]):g} and is asked about "
-                f"{float(asked[i, k]):g}: interpolate instead"
-            )
-        batch = self._batch_of(series, asked, self._static_of(static, len(series)), None)
+        batch = self._read_asked(data, at, times, mask, static)
         count = self.n_samples if n is None else n
         if count < 1:
             raise ValueError(f"n must be at least 1; got {count}")
@@ -262,6 +262,14 @@ class StableSDEForecaster(StableEstimator):
             members = self._members_of(batch, count, derive_seed(as_seed(seed), "predict"))
             members = self.scaling_.inverse(self._spread_out(members, batch.leads))
         return members.cpu().numpy()
+
+    def predict_start(
+        self, data: Any, at: Any = None, *, times: Any = None, mask: Any = None, static: Any = None
+    ) -> NDArray[Any]:
+        """Return what the network starts from ``(B, Q, D)``; arguments are those of :meth:`predict_samples`."""
+        batch = self._read_asked(data, at, times, mask, static)
+        start = batch.last if batch.inputs.start is None else batch.inputs.start
+        return np.asarray(self.scaling_.inverse(start).cpu().numpy())
 
     def predict(self, data: Any, at: Any = None, **options: Any) -> NDArray[Any]:
         """Return the mean forecast ``(B, Q, D)``; arguments are those of :meth:`predict_samples`."""
@@ -289,6 +297,20 @@ class StableSDEForecaster(StableEstimator):
 
     # --- inside --------------------------------------------------------------------------------------------
 
+    def _read_asked(self, data: Any, at: Any, times: Any, mask: Any, static: Any) -> AskedInputs:
+        series = self._read(data, None, times, mask)
+        ends = series.times[:, -1:]
+        asked = ends + self.lead_ if at is None else torch.as_tensor(at, dtype=torch.float64)
+        asked = asked.expand(len(series), -1)
+        early = torch.nonzero(asked < ends)
+        if len(early):
+            i, k = early[0].tolist()
+            raise ValueError(
+                f"a forecast lies after its past; series {i} ends at {float(ends[i, 0]):g} and is asked about "
+                f"{float(asked[i, k]):g}: interpolate instead"
+            )
+        return self._batch_of(series, asked, self._static_of(static, len(series)), None)
+
     def _head(self, seed: int) -> nn.Module:
         told = 2 * self.recent * self._dim + 1
         return ForecastHead(self.hidden, told, self._dim, seed)
@@ -302,53 +324,12 @@ class StableSDEForecaster(StableEstimator):
         inputs = self._inputs(scaled, known, self.scaling_.clock(asked, past))
         return inputs, recent_values(scaled, self._gap, self.recent)
 
-    def _fit_start(self, scaled: Series, told: Tensor, outcome: Tensor) -> Tensor:
-        """Fit the regression and the deviation of what it leaves; return forecasts of left-out series ``(B, Q, D)``."""
-        seen = ~outcome.isnan()
-        base = torch.zeros_like(outcome)
-        self._ridge = None
-        if self.residual:
-            base = last_values(scaled)[:, None].expand_as(outcome).clone()
-            if bool(seen.all()):
-                change = (outcome - base).flatten(1)
-                self._ridge, left_out = Ridge.fit(told, change)
-                base = base + left_out.reshape(outcome.shape)
-        error = torch.where(seen, outcome - base, 0.0).square().sum(0) / seen.sum(0).clamp_min(1)
-        self._deviation = error.sqrt().clamp_min(1e-4)
-        return base
-
-    def _between(self, leads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return numbers of the fitted leads around leads ``(B, Q)``, and the way from one to the other."""
-        fitted = (self.lead_ / self.scaling_.unit).to(leads)
-        right = torch.searchsorted(fitted, leads.contiguous()).clamp_max(len(fitted) - 1)
-        left = (right - 1).clamp_min(0)
-        span = (fitted[right] - fitted[left]).clamp_min(torch.finfo(leads.dtype).tiny)
-        return left, right, ((leads - fitted[left]) / span).clamp(0, 1)[:, :, None]
-
-    def _start_at(self, scaled: Series, told: Tensor, leads: Tensor) -> Tensor:
-        """Return what is said without a network ``(B, Q, D)``."""
-        base = scaled.values.new_zeros(*leads.shape, self._dim)
-        if not self.residual:
-            return base
-        base = base + last_values(scaled)[:, None]
-        if self._ridge is None:
-            return base
-        left, right, part = self._between(leads)
-        change = self._ridge(told).reshape(len(leads), -1, self._dim)
-        rows = torch.arange(len(leads), device=leads.device)[:, None]
-        return base + change[rows, left] + part * (change[rows, right] - change[rows, left])
-
-    def _start_deviation(self, leads: Tensor) -> Tensor:
-        """Return the deviation of the start from outcomes, along the lines between fitted leads ``(B, Q, D)``."""
-        left, right, part = self._between(leads)
-        return self._deviation[left] + part * (self._deviation[right] - self._deviation[left])
-
     def _batch_of(self, past: Series, asked: Tensor, static: Tensor | None, target: Tensor | None) -> AskedInputs:
         """Return what is asked of a fitted model."""
         scaled = self.scaling_.transform(past)
         inputs, told = self._asked(past, scaled, static, asked)
         leads = self._leads(past, asked)
-        start = self._start_at(scaled, told, leads)
+        start = self._start(scaled, told, leads)
         outcome = None if target is None else (target - self.scaling_.mean) / self.scaling_.deviation
         inputs = Inputs(inputs.grid, inputs.controls, inputs.static, start, inputs.places)
         return AskedInputs(inputs, told, leads, outcome, last_values(scaled)[:, None])
@@ -368,7 +349,7 @@ class StableSDEForecaster(StableEstimator):
         known = torch.cat([told[:, None].expand(-1, batch.leads.shape[1], -1), batch.leads[:, :, None]], dim=2)
         mean, log_deviation = self._model["head"](z.gather(2, at), known)
         noise = torch.randn(mean.shape, generator=generator).to(mean)
-        found: Tensor = inputs.start + self._start_deviation(batch.leads) * (
+        found: Tensor = inputs.start + self._start.along(self._start.deviation, batch.leads) * (
             mean + log_deviation.clamp(-4, 4).exp() * noise
         )
         return found
@@ -386,9 +367,7 @@ class StableSDEForecaster(StableEstimator):
 
     def _spread_out(self, members: Tensor, leads: Tensor) -> Tensor:
         """Return members ``(S, B, Q, D)`` with deviations from their mean as wide as was found right."""
-        left, right, part = self._between(leads)
-        spread = self._spread.to(leads)
-        factor = spread[left][:, :, None] + part * (spread[right] - spread[left])[:, :, None]
+        factor = self._start.along(self._spread.to(leads)[:, None], leads)
         centre = members.mean(0)
         return centre + factor * (members - centre)
 
@@ -410,23 +389,20 @@ class StableSDEForecaster(StableEstimator):
 
     def _harder(self, learned: AskedInputs, watched: AskedInputs) -> Tensor:
         """Return for each lead how much wider errors are of all series than of the few that were held out."""
-        if self._ridge is None or learned.outcome is None or watched.outcome is None:
+        if self._start.regression is None or learned.outcome is None or watched.outcome is None:
             return torch.ones_like(self.lead_)
         return relative_error(
             learned.told, learned.outcome - learned.last, watched.told, watched.outcome - watched.last
         )
 
     def _more_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = {"lead": self.lead_, "deviation": self._deviation, "spread": self._spread}
-        if self._ridge is not None:
-            tensors |= {f"ridge.{name}": value for name, value in self._ridge.state_dict().items()}
-        return tensors, {"gap": self._gap}
+        tensors, about = self._start.state()
+        tensors = {f"start.{name}": value for name, value in tensors.items()}
+        return tensors | {"lead": self.lead_, "spread": self._spread}, {"start": about}
 
     def _restore_more(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        self.lead_, self._deviation = tensors["lead"].cpu(), tensors["deviation"]
-        ridge = under(tensors, "ridge.")
-        self._ridge = Ridge.from_state(ridge) if ridge else None
-        self._gap, self._spread = float(extra["gap"]), tensors["spread"].cpu()
+        self._start = ForecastStart.from_state(under(tensors, "start."), extra["start"])
+        self.lead_, self._spread, self._gap = tensors["lead"].cpu(), tensors["spread"].cpu(), self._start.gap
 
 
 class _Forecasts:

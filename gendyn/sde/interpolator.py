@@ -41,9 +41,6 @@ __all__ = ["StableSDEInterpolator"]
 _MEMBERS = 2
 """Noise paths of each series in training, and members of each outcome."""
 
-_FAR = 5.0
-"""Beyond this many deviations networks are not told how far; gross outliers are no scale."""
-
 
 class StableSDEInterpolator(StableEstimator):
     """Interpolate irregular series.
@@ -344,7 +341,9 @@ class StableSDEInterpolator(StableEstimator):
         z = batch.states(self._latent(batch.inputs, seed, n, learning=learning))
         generator = torch_generator(seed, "members")
         # Of the two means the line has the finer one; a channel's mean is in its wide kernel.
-        told = torch.cat([batch.told[..., :1], batch.told[..., 2:]], dim=-1).clamp(-_FAR, _FAR).flatten(2)
+        # Gross outliers are no scale.
+        far = self._ridge.far[:, None]
+        told = torch.cat([batch.told[..., :1], batch.told[..., 2:]], dim=-1).clamp(-far, far).flatten(2)
         if learning and self.dropout > 0:
             kept = torch.rand(told.shape, generator=generator).to(told.device) >= self.dropout
             told = told * kept / (1 - self.dropout)

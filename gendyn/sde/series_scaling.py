@@ -18,7 +18,7 @@ from torch import Tensor
 from gendyn.data.checks import as_tensor
 from gendyn.sde.series import Series
 
-__all__ = ["SeriesScaling", "StaticScaling", "mean_and_deviation"]
+__all__ = ["SeriesScaling", "StaticScaling", "mean_and_deviation", "normal_reach"]
 
 
 class SeriesScaling:
@@ -30,6 +30,9 @@ class SeriesScaling:
         A unit of scaled time, in the user's.
     mean, deviation
         ``(D,)`` each.
+    far
+        Deviations beyond which a value says no more where gross outliers are no scale ``(D,)``, see
+        :func:`normal_reach`.
 
     Examples
     --------
@@ -41,20 +44,26 @@ class SeriesScaling:
     ([[0.0, 1.0], [0.0, 1.0]], [2.0])
     """
 
-    def __init__(self, unit: float, mean: Tensor, deviation: Tensor) -> None:
-        self.unit, self.mean, self.deviation = unit, mean, deviation
+    def __init__(self, unit: float, mean: Tensor, deviation: Tensor, far: Tensor) -> None:
+        self.unit, self.mean, self.deviation, self.far = unit, mean, deviation, far
 
     @classmethod
     def fit(cls, series: Series) -> SeriesScaling:
         """Fit unit, means and deviations; a channel that is constant or was never observed is not divided."""
         unit = float((series.times - series.times[:, :1]).max())
         mean, deviation = mean_and_deviation(series.values.flatten(0, 1))
-        return cls(unit if unit > 0 else 1.0, mean, deviation)
+        far = normal_reach(series.seen.sum((0, 1))).to(mean)
+        return cls(unit if unit > 0 else 1.0, mean, deviation, far)
 
     def transform(self, series: Series) -> Series:
         """Return series in scaled units."""
         values = (series.values - self.mean) / self.deviation
         return Series(self.clock(series.times, series), values, series.lengths, series.labels, series.names)
+
+    def near(self, scaled: Series) -> Series:
+        """Return scaled series whose values lie within :attr:`far`."""
+        values = scaled.values.clamp(-self.far, self.far)
+        return Series(scaled.times, values, scaled.lengths, scaled.labels, scaled.names)
 
     def clock(self, times: Tensor, series: Series) -> Tensor:
         """Return times ``(Q,)`` or ``(B, Q)`` in scaled units of each series, ``(B, Q)``."""
@@ -71,12 +80,13 @@ class SeriesScaling:
             "unit": torch.tensor(self.unit, dtype=torch.float64),
             "mean": self.mean,
             "deviation": self.deviation,
+            "far": self.far,
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> SeriesScaling:
         """Return the scaling that :meth:`state_dict` described."""
-        return cls(float(state["unit"]), state["mean"], state["deviation"])
+        return cls(float(state["unit"]), state["mean"], state["deviation"], state["far"])
 
 
 class StaticScaling:
@@ -141,6 +151,19 @@ def read_static(static: Any, n: int) -> Tensor:
         i, k = bad[0].tolist()
         raise ValueError(f"static covariates must be finite or NaN; series {i} has {float(values[i, k])} in column {k}")
     return values
+
+
+def normal_reach(count: Tensor) -> Tensor:
+    r"""Return how many deviations a sample of a normal law reaches, :math:`\sqrt{2 \log n}` for each size n.
+
+    The largest of n independent draws lies below it with a probability that tends to one (Donoho and Johnstone 1994).
+
+    Examples
+    --------
+    >>> [round(x, 2) for x in normal_reach(torch.tensor([100, 100_000])).tolist()]
+    [3.03, 4.8]
+    """
+    return (2 * count.clamp_min(2).to(torch.float64).log()).sqrt()
 
 
 def mean_and_deviation(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -103,6 +103,10 @@ class StableEstimator(SeriesEstimator):
         )
         self._model = nn.ModuleDict({"field": field, "head": self._head(derive_seed(root, "head"))}).to(like)
 
+    def _scaled(self, series: Series) -> Series:
+        """Return series as the networks see them."""
+        return self.scaling_.transform(series)
+
     def _inputs(self, scaled: Series, static: Tensor | None, wanted: Tensor | None = None) -> Inputs:
         """Return grids and controls of scaled series, with wanted times in scaled units."""
         grid, places = step_times(scaled.times, scaled.lengths, longest=self.step, wanted=wanted)
@@ -193,7 +197,7 @@ class StableEstimator(SeriesEstimator):
         if self._static is not None:
             unknown = torch.full((len(series), len(self._static.mean)), torch.nan) if static is None else static
             known = self._static_of(unknown, len(series))
-        scaled = self.scaling_.transform(series)
+        scaled = self._scaled(series)
         if times is None:
             grid, _ = step_times(scaled.times, scaled.lengths, longest=self.step)
         else:

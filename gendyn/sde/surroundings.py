@@ -24,6 +24,7 @@ from torch import Tensor
 from gendyn.data import ControlPath
 from gendyn.sde.grouped_ridge import GroupedRidge
 from gendyn.sde.series import Series
+from gendyn.sde.series_scaling import normal_reach
 
 __all__ = ["SURROUNDINGS", "SurroundingsRidge", "surroundings"]
 
@@ -40,9 +41,6 @@ _GROUPS = 5
 
 _SOME = 20
 """Errors of a channel from which on its deviation is theirs."""
-
-_FAR = 5.0
-"""Beyond this many deviations other channels say no more; gross outliers are no scale."""
 
 _COUNT = SURROUNDINGS.index("count")
 
@@ -128,6 +126,9 @@ class SurroundingsRidge:
         ``(D, 2)``: of what it leaves where a channel was observed somewhere in a series, and where it was not.
     near
         Time within which another channel was observed at nearly the same moment.
+    far
+        Deviations beyond which other channels say no more ``(D,)``, see
+        :func:`~gendyn.sde.series_scaling.normal_reach`.
 
     Examples
     --------
@@ -137,9 +138,11 @@ class SurroundingsRidge:
     True
     """
 
-    def __init__(self, weight: Tensor, low: Tensor, high: Tensor, bias: Tensor, deviation: Tensor, near: float) -> None:
+    def __init__(
+        self, weight: Tensor, low: Tensor, high: Tensor, bias: Tensor, deviation: Tensor, near: float, far: Tensor
+    ) -> None:
         self.weight, self.low, self.high, self.bias, self.deviation = weight, low, high, bias, deviation
-        self.near = near
+        self.near, self.far = near, far
 
     @classmethod
     def fit(
@@ -161,9 +164,10 @@ class SurroundingsRidge:
         sets = [[0], own, range(_OWN + dim), range(_OWN + 2 * dim)]
         whose = torch.arange(len(told)) if series is None else series
         start, parts = told[..., 0].clone(), []
+        far = normal_reach((~outcome.isnan()).sum((0, 1))).to(told)
         for d in range(dim):
             b, q = torch.nonzero(~outcome[:, :, d].isnan(), as_tuple=True)
-            features = _features(told[b, q], d, near)
+            features = _features(told[b, q], d, near, far)
             groups = _groups(whose.to(b.device)[b], at.to(b.device)[b, q])
             y = outcome[b, q, d]
             if groups is None:
@@ -179,7 +183,7 @@ class SurroundingsRidge:
             start[b, q, d] = found.left_out.to(start)
             parts.append((found.weight.to(low), low, high, found.bias.to(low)))
         weight, low, high, bias = (torch.stack(part) for part in zip(*parts, strict=True))
-        fitted = cls(weight, low, high, bias, torch.ones_like(weight[:, :2]), near)
+        fitted = cls(weight, low, high, bias, torch.ones_like(weight[:, :2]), near, far)
         unasked = outcome.isnan()
         start = torch.where(unasked, fitted(told), start)
         never = told[..., _COUNT] == 0
@@ -194,7 +198,8 @@ class SurroundingsRidge:
         """Return what is expected ``(B, Q, D)`` in surroundings ``(B, Q, D, 7)``."""
         return torch.stack(
             [
-                _features(told, d, self.near).maximum(self.low[d]).minimum(self.high[d]) @ self.weight[d] + self.bias[d]
+                _features(told, d, self.near, self.far).maximum(self.low[d]).minimum(self.high[d]) @ self.weight[d]
+                + self.bias[d]
                 for d in range(len(self.bias))
             ],
             dim=-1,
@@ -206,14 +211,20 @@ class SurroundingsRidge:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all by name."""
-        state = {name: getattr(self, name) for name in ("weight", "low", "high", "bias", "deviation")}
+        state = {name: getattr(self, name) for name in ("weight", "low", "high", "bias", "deviation", "far")}
         return state | {"near": torch.tensor(self.near, dtype=torch.float64)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> SurroundingsRidge:
         """Return the regression that :meth:`state_dict` described."""
         return cls(
-            state["weight"], state["low"], state["high"], state["bias"], state["deviation"], near=float(state["near"])
+            state["weight"],
+            state["low"],
+            state["high"],
+            state["bias"],
+            state["deviation"],
+            float(state["near"]),
+            state["far"],
         )
 
 
@@ -235,11 +246,11 @@ def _numbered(x: Tensor) -> tuple[int, Tensor]:
     return len(values), torch.from_numpy(number).to(x.device)
 
 
-def _features(told: Tensor, d: int, near: float) -> Tensor:
+def _features(told: Tensor, d: int, near: float, far: Tensor) -> Tensor:
     """Return what the regression of a channel sees of surroundings ``(..., D, 7)``: ``(..., 14 + 2 D)``."""
     own = told[..., d, :]
     values, count, gap = own[..., :4], own[..., _COUNT, None], own[..., 5:].amin(-1, keepdim=True)
-    lines = told[..., 0].clamp(-_FAR, _FAR)
+    lines = told[..., 0].clamp(-far, far)
     # How much another channel says of a moment depends on how near to it one looked.
     weighed = lines * torch.exp(-told[..., 5:].amin(-1) / near)
     return torch.cat([values, values * count, values * gap, count, gap, lines, weighed], dim=-1)

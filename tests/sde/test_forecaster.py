@@ -112,6 +112,25 @@ def test_a_residual_model_begins_at_the_ridge_regression():
     assert float(np.abs(alone.predict(test)).mean()) < 0.1
 
 
+def test_a_start_by_kernels_sees_what_no_line_does(tmp_path):
+    def folded(n, seed):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(n, 6, 1, generator=generator)
+        return torch.cat([x, x[:, -1:].square() + 0.05 * torch.randn(n, 1, 1, generator=generator)], 1)
+
+    train, test = folded(300, 0), folded(100, 1)
+    errors = {}
+    for start in ("ridge", "kernel"):
+        model = gd.StableSDEForecaster(horizon=1, start=start, hidden=8, epochs=1, lr=1e-9)
+        model.fit(train, progress=False)
+        errors[start] = np.square(model.predict_start(test[:, :6]) - test[:, 6:].numpy()).mean()
+    assert errors["kernel"] < 0.1 * errors["ridge"]
+    model.save(tmp_path / "model.safetensors")
+    again = gd.load(tmp_path / "model.safetensors")
+    assert np.array_equal(again.predict_start(test[:, :6]), model.predict_start(test[:, :6]))
+    assert np.array_equal(again.predict(test[:, :6]), model.predict(test[:, :6]))
+
+
 def test_units_of_time_do_not_matter():
     x, t = autoregressive(60), torch.arange(30.0, dtype=torch.float64)
     found = []
@@ -128,6 +147,7 @@ def test_units_of_time_do_not_matter():
     [
         ({"horizon": 0}, "horizon and recent must be at least 1"),
         ({"horizon": 30}, "series 0 has 30 rows, no more than the horizon of 30"),
+        ({"start": "spline"}, "start must be 'ridge' or 'kernel'; got 'spline'"),
         ({"loss": "mse"}, "loss must be one of crps, energy"),
         ({"n_samples": 0}, "n_samples must be at least 1"),
     ],
