@@ -64,6 +64,8 @@ class GRUClassifier(NetworkClassifier):
     (20, 2)
     """
 
+    kind: Literal["gru-d", "gru-dt"]
+    hidden: int
     process_: GatedRecurrence
 
     def __init__(
@@ -80,16 +82,7 @@ class GRUClassifier(NetworkClassifier):
         validation_fraction: float = 0.2,
         patience: int | None = 20,
     ) -> None:
-        self.kind = kind
-        self.hidden = hidden
-        self.class_weight = class_weight
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self._keep(locals())
 
     @torch.no_grad()
     def sample(

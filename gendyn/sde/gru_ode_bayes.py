@@ -73,6 +73,10 @@ class GRUODEBayes(SeriesEstimator):
     ((3, 2, 1), (3, 2, 1))
     """
 
+    hidden: int
+    inner: int
+    step: float
+    mixing: float
     process_: GRUFlow
 
     def __init__(
@@ -90,17 +94,7 @@ class GRUODEBayes(SeriesEstimator):
         validation_fraction: float = 0.2,
         patience: int | None = 10,
     ) -> None:
-        self.hidden = hidden
-        self.inner = inner
-        self.step = step
-        self.mixing = mixing
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self._keep(locals())
 
     def fit(
         self,

@@ -72,6 +72,13 @@ class LatentSDE(LatentEstimator):
     torch.Size([4, 2, 1])
     """
 
+    latent: int
+    hidden: int
+    context: int
+    step: float
+    n_samples: int
+    annealing: float
+    gradient: Literal["backprop", "checkpoint"]
     process_: LatentPrior
     _model: LatentModel
 
@@ -93,20 +100,7 @@ class LatentSDE(LatentEstimator):
         validation_fraction: float = 0.2,
         patience: int | None = None,
     ) -> None:
-        self.latent = latent
-        self.hidden = hidden
-        self.context = context
-        self.step = step
-        self.n_samples = n_samples
-        self.annealing = annealing
-        self.gradient = gradient
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self._keep(locals())
 
     def fit(
         self,

@@ -68,6 +68,10 @@ class MTANClassifier(NetworkClassifier):
     (20, 2)
     """
 
+    hidden: int
+    references: int
+    embedding: int
+    heads: int
     process_: TimeAttention
 
     def __init__(
@@ -86,18 +90,7 @@ class MTANClassifier(NetworkClassifier):
         validation_fraction: float = 0.2,
         patience: int | None = 20,
     ) -> None:
-        self.hidden = hidden
-        self.references = references
-        self.embedding = embedding
-        self.heads = heads
-        self.class_weight = class_weight
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self._keep(locals())
 
     @torch.no_grad()
     def sample(

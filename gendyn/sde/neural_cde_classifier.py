@@ -80,6 +80,13 @@ class NeuralCDEClassifier(NetworkClassifier):
     (20, 2)
     """
 
+    hidden: int
+    inner: int
+    layers: int
+    control: ControlMethod
+    channels: Sequence[ControlChannel]
+    step: float | None
+    solver: CDESolver
     process_: NeuralCDEProcess
 
     def __init__(
@@ -101,21 +108,7 @@ class NeuralCDEClassifier(NetworkClassifier):
         validation_fraction: float = 0.2,
         patience: int | None = 20,
     ) -> None:
-        self.hidden = hidden
-        self.inner = inner
-        self.layers = layers
-        self.control = control
-        self.channels = channels
-        self.step = step
-        self.solver = solver
-        self.class_weight = class_weight
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip = clip
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self._keep(locals())
 
     def sample(
         self,
