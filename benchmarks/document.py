@@ -211,8 +211,8 @@ PAGES = {
     "fractional_paired": (
         "Fractional noise: bridges between aligned pairs",
         "python benchmarks/fractional_paired.py --json benchmarks/results/fractional_paired.json",
-        "Peers are published figures, means of ten trainings, and are quoted, not run; ours are means of three. Run beside "
-        "other work: seconds say little.",
+        "Peers are published figures, means of ten trainings, and are quoted, not run; ours are means of three. Run "
+        "beside other work: seconds say little.",
     ),
     "fractional_speed": (
         "Fractional noise: speed",
