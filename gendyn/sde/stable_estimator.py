@@ -128,20 +128,37 @@ class StableEstimator(SeriesEstimator):
         )
 
     def _finish(self, inputs: Inputs) -> None:
-        """Set the process, and say so if its paths run away or steps are long for its drift."""
+        """Set the process, and say so if its paths run away, its noise has died, or steps are long for its drift."""
         field: StableField = self._model["field"]  # type: ignore[assignment]
         like = inputs.controls
         grid = torch.tensor([0.0, 1.0], dtype=torch.float64)
         silent = Series(grid[None], like.new_full((1, 2, self._dim), torch.nan), torch.tensor([2]))
         self.process_ = StableProcess(field, grid, self._controls(silent, grid))
         some = inputs.rows(slice(0, BLOCK))
-        far = float((self._latent(some, self.seed_, 1).abs().amax((2, 3)) > _FAR).double().mean())
+        paths = self._latent(some, self.seed_, 1)
+        far = float((paths.abs().amax((2, 3)) > _FAR).double().mean())
         if far > 0.01:
             warn_user(f"{100 * far:.0f} % of latent paths leave |z| < {_FAR:g}; take a smaller lr or step")
+        if field.design.noise != "none" and not self._any_noise(some, paths[0]):
+            warn_user(
+                "the noise has died: the diffusion is zero at every step, and paths of one series do not differ; take "
+                "another seed, a smaller lr, or parametrisation='exact', of which it cannot"
+            )
         if not field.design.bounded and not field.design.geometric:
             reach = float(some.grid.diff(dim=-1).max()) * field.bounds().lipschitz
             if reach > 1:
                 warn_user(f"the longest step times the Lipschitz bound of the drift is {reach:.2g} > 1; shorten step")
+
+    @torch.no_grad()
+    def _any_noise(self, inputs: Inputs, paths: Tensor) -> bool:
+        """Return whether the diffusion is not zero along paths ``(B, M, h)``."""
+        process = StableProcess(self._model["field"], inputs.grid, inputs.controls)  # type: ignore[arg-type]
+        shared = inputs.grid.ndim == 1
+        for k in range(paths.shape[1]):
+            t = inputs.grid[k] if shared else inputs.grid[:, k, None]
+            if bool((process.diffusion(t.to(paths), paths[:, k]) != 0).any()):
+                return True
+        return False
 
     # --- the latent process --------------------------------------------------------------------------------
 
