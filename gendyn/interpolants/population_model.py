@@ -7,6 +7,7 @@ population, so that it can start paths by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -215,8 +216,12 @@ class PopulationModel(PopulationEstimator):
 def check_training(model: Any) -> None:
     """Raise a ValueError for the first hyper-parameter of a model's training that is out of range."""
     for name in ("steps", "batch_size"):
-        if int(getattr(model, name)) < 1:
-            raise ValueError(f"{name} must be at least 1; got {getattr(model, name)}")
+        value = getattr(model, name)
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be at least 1, a whole number; got {value!r}")
+    widths = model.hidden
+    if not isinstance(widths, Sequence) or isinstance(widths, str):
+        raise ValueError(f"hidden must be the widths of the hidden layers, such as (128, 128); got {widths!r}")
     if not model.lr > 0:
         raise ValueError(f"lr must be positive; got {model.lr}")
     if not 0 <= model.validation_fraction <= 0.5:

@@ -189,6 +189,8 @@ def test_names_travel():
     [
         ({"coupling": "magic"}, "coupling must be one of"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 2.5}, "steps must be at least 1, a whole number; got 2.5"),
+        ({"hidden": 16}, "hidden must be the widths of the hidden layers"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"lr": 0.0}, "lr must be positive"),
         ({"bend": 1.5}, "bend must lie in"),
