@@ -29,6 +29,56 @@ def test_increments_add_up_to_the_approximation(options):
             torch.testing.assert_close(exact, law, atol=0.06, rtol=0)
 
 
+def kernel_covariance(noise, rho, t, first, second):
+    """Covariance at t of two columns of an approximation whose drivers are correlated, from its kernels."""
+    rates = noise.decay_rates
+    sums = rates[:, None] + rates
+    one, other = noise.weights[first], noise.weights[second]
+    if noise.stationary:
+        forward = torch.exp(-rates * t)
+        parts = (2 - forward[:, None] - forward) / sums  # of Y(t) - Y(0), where Y is stationary
+    else:
+        parts = -torch.expm1(-sums * t) / sums
+    return rho * (one @ parts @ other).item()
+
+
+@pytest.mark.parametrize("hurst", [0.3, [0.2, 0.8]])
+@pytest.mark.parametrize("options", [{"kind": "II"}, {"past": "stationary"}, {"past": "modes"}])
+def test_correlated_drivers(hurst, options):
+    # 45 steps of two lengths: two blocks, the second of which holds a change of step.
+    if options == {"past": "modes"} and isinstance(hurst, list):
+        return
+    n, rho, times = 6000, -0.7, torch.tensor([0.0, 0.4, 1.0, 1.25], dtype=torch.float64)
+    source = FractionalNoise(hurst, correlation=[[1.0, rho], [rho, 1.0]], **options)
+    start = torch.zeros(n, 2, dtype=torch.float64)
+    x = sample(FREE, start, times, step=0.03, noise=source, seed=1).values
+    noise = source.approximation(StepGrid(times, step=0.03))
+    for k, t in enumerate(times[1:].tolist(), 1):
+        own = [noise.covariance(times[k], times[k], min(j, noise.dim - 1)).item() for j in (0, 1)]
+        if options == {"past": "modes"}:
+            across = rho * own[0]
+        else:
+            across = kernel_covariance(noise, rho, t, 0, noise.dim - 1)
+        exact = torch.tensor([[own[0], across], [across, own[1]]], dtype=torch.float64)
+        found = x[:, k].T @ x[:, k] / n
+        error = (exact.square() + exact.diagonal()[:, None] * exact.diagonal()).div(n).sqrt()
+        assert ((found - exact).abs() <= 4.5 * error).all()
+    few = sample(FREE, start[:7], times, step=0.03, noise=source, seed=1).values
+    torch.testing.assert_close(few, x[:7])
+
+
+def test_a_correlation_of_nothing_is_independence():
+    options = {"kind": "II", "count": 5}
+    plain, mixed = (
+        FractionalNoise([0.2, 0.8], **options, **more) for more in ({}, {"correlation": torch.eye(2).double()})
+    )
+    x0, times = torch.zeros(4000, 2, dtype=torch.float64), [0.0, 0.5, 1.0]
+    one, other = (sample(FREE, x0, times, step=0.02, noise=noise, seed=3).values[:, 1:] for noise in (plain, mixed))
+    for feature in (0, 1):
+        a, b = (torch.cov(x[..., feature].T) for x in (one, other))
+        torch.testing.assert_close(a, b, rtol=0.12, atol=0.01)
+
+
 def test_rows_do_not_see_their_batch_and_chunks_do_not_show():
     whole = sample(FREE, torch.zeros(600, 2), [0.0, 1.0], step=0.02, noise=FractionalNoise(0.3), seed=5)
     parts = sample(FREE, torch.zeros(600, 2), [0.0, 1.0], step=0.02, noise=FractionalNoise(0.3), seed=5, chunk=256)
@@ -85,6 +135,17 @@ def test_gradients_go_back_through_checkpoints():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (lambda: FractionalNoise(0.3, correlation=[1.0]), "must be a square matrix"),
+        (lambda: FractionalNoise(0.3, correlation=[[1.0, 0.5], [0.4, 1.0]]), "symmetric with ones on its diagonal"),
+        (lambda: FractionalNoise(0.3, correlation=[[1.0, 2.0], [2.0, 1.0]]), "the least of this one is -1"),
+        (lambda: FractionalNoise([0.3, 0.4], correlation=torch.eye(3)), "2 Hurst indices .* correlation of 3 columns"),
+        (lambda: FractionalNoise([0.3, 0.4], correlation=torch.eye(2)), "need kind='II' or past='stationary'"),
+        (
+            lambda: sample(
+                FREE, torch.zeros(1, 2), [0.0, 1.0], step=0.1, noise=FractionalNoise(0.3, correlation=torch.eye(3))
+            ),
+            "a correlation of 3 columns was given for 2",
+        ),
         (lambda: FractionalNoise(1.5), "Hurst index must lie between 0 and 1"),
         (
             lambda: sample(FREE, torch.zeros(1, 2), [0.0, 1.0], step=0.1, noise=FractionalNoise([0.1, 0.2, 0.3])),

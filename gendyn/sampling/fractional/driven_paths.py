@@ -16,7 +16,7 @@ from gendyn.sampling.fractional.gaussian_rows import row_normals
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
 from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetric_root
 
-__all__ = ["sample_with_driver"]
+__all__ = ["driven_blocks", "sample_with_driver"]
 
 _BLOCK = 32
 _EQUAL = 1e-9
@@ -74,13 +74,7 @@ def sample_with_driver(
     weights[1:, 0], weights[0, 1] = noise.weights[0], 1.0
     width = len(rates)
     blocks = [gaps[at : at + _BLOCK] for at in range(0, len(gaps), _BLOCK)]
-    laws: list[Tensor] = []
-    for k, block in enumerate(blocks):
-        same = k > 0 and len(block) == len(blocks[k - 1])
-        if same and bool(((block - blocks[k - 1]).abs() <= _EQUAL * block).all()):
-            laws.append(laws[-1])
-        else:
-            laws.append(_block(rates, weights, block))
+    laws = driven_blocks(rates, weights, gaps, _BLOCK)
     values = torch.zeros(n, len(grid), 2, dtype=dtype)
     for rows, normals in row_normals(n, len(gaps) * width, key):
         state, at = torch.zeros(len(normals), width, dtype=torch.float64), 0
@@ -91,6 +85,34 @@ def sample_with_driver(
             values[rows, first + at : first + at + len(block)] = shown.to(dtype)
             state, at = drawn[:, -width:], at + len(block)
     return values[..., 0], values[..., 1]
+
+
+def driven_blocks(rates: Tensor, weights: Tensor, gaps: Tensor, size: int) -> list[Tensor]:
+    """Return, for each block of steps, how what is shown after each step depends on the state before and on normals.
+
+    Parameters
+    ----------
+    rates, weights
+        Of the processes, ``(K,)``, and of each of what is shown, ``(K, S)``.
+    gaps
+        Lengths of all steps, ``(N,)``.
+    size
+        Steps of a block.
+
+    Returns
+    -------
+    list of Tensor
+        ``(K + m K, m S + K)`` for blocks of m steps; the state at the end is last. Equal blocks share one.
+    """
+    blocks = [gaps[at : at + size] for at in range(0, len(gaps), size)]
+    laws: list[Tensor] = []
+    for k, block in enumerate(blocks):
+        same = k > 0 and len(block) == len(blocks[k - 1])
+        if same and bool(((block - blocks[k - 1]).abs() <= _EQUAL * block).all()):
+            laws.append(laws[-1])
+        else:
+            laws.append(_block(rates, weights, block))
+    return laws
 
 
 def _block(rates: Tensor, weights: Tensor, gaps: Tensor) -> Tensor:

@@ -7,6 +7,10 @@ are drawn exactly, whatever the step; the equation's own error is that of the so
 Where g depends on the state, the equation is one of the approximation, a semimartingale: Stratonovich's is the one
 whose solution has a limit as the rates grow; Ito's differs from it by :math:`\tfrac12 (\sum_k \omega_k)^2 g g'`, which
 has none for H below one half.
+
+Columns whose drivers are correlated, :math:`dB_i\,dB_j = \rho_{ij}\,dt`, are sums :math:`B = L \tilde B` over
+independent drivers, with :math:`LL^\top = \rho`: all of one Hurst index by mixing the increments themselves, columns of
+several by mixing what each driver does to each column.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gendyn.data.checks import ArrayLike
+from gendyn.data.checks import ArrayLike, as_tensor
 from gendyn.sampling.fractional.block_law import BlockLaw
 from gendyn.sampling.fractional.decay_rates import enough_rates
+from gendyn.sampling.fractional.driven_paths import driven_blocks
 from gendyn.sampling.fractional.exact_paths import hurst_indices
 from gendyn.sampling.fractional.laws import Kind, Normalize
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation, Past, Weighting
@@ -33,7 +38,7 @@ __all__ = ["FractionalNoise"]
 
 @dataclass(frozen=True)
 class FractionalNoise:
-    """Fractional Brownian motion by its Markov approximation, from the first time of the run on.
+    r"""Fractional Brownian motion by its Markov approximation, from the first time of the run on.
 
     The rates cover the times from the shortest step of the grid to its length; another grid has another approximation.
 
@@ -45,12 +50,15 @@ class FractionalNoise:
         Number of processes at most; a short grid takes fewer.
     kind, normalize, weighting, past, rates
         See :class:`~gendyn.sampling.MarkovApproximation`.
+    correlation
+        :math:`\rho` of the Brownian motions that drive the columns, ``(m, m)``; by default they are independent. With
+        several Hurst indices it needs ``kind="II"`` or ``past="stationary"``.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range, the columns are not as many as the Hurst indices, or every path has times of
-        its own.
+        If a parameter is out of its range, the columns are not as many as the Hurst indices, the correlation is none,
+        or every path has times of its own.
 
     Examples
     --------
@@ -68,12 +76,22 @@ class FractionalNoise:
     weighting: Weighting = "law"
     past: Past = "modes"
     rates: ArrayLike = None
+    correlation: ArrayLike = None
     name = "fractional"
     brownian = False
     stratonovich = True
 
     def __post_init__(self) -> None:
-        hurst_indices(self.hurst)
+        indices = hurst_indices(self.hurst)
+        if self.correlation is not None:
+            root = _correlation_root(self.correlation)
+            if len(indices) > 1 and len(indices) != len(root):
+                raise ValueError(f"{len(indices)} Hurst indices were given for a correlation of {len(root)} columns")
+            if len(indices) > 1 and self.kind == "I" and self.past == "modes":
+                raise ValueError(
+                    "columns of several Hurst indices with one correlation need kind='II' or past='stationary': modes "
+                    "of the past are of one index each, and know no correlation"
+                )
 
     def layout(self, grid: StepGrid) -> StepGrid:
         """Return the grid as it is, if its times are shared."""
@@ -106,7 +124,10 @@ class FractionalNoise:
         noise = self.approximation(grid)
         if noise.dim not in (1, shape[1]):
             raise ValueError(f"{noise.dim} Hurst indices were given for {shape[1]} columns of noise; give one, or each")
-        return _Fractional(noise, key, grid, shape, first_row, like)
+        root = None if self.correlation is None else _correlation_root(self.correlation)
+        if root is not None and len(root) != shape[1]:
+            raise ValueError(f"a correlation of {len(root)} columns was given for {shape[1]} columns of noise")
+        return _Fractional(noise, key, grid, shape, first_row, like, root)
 
 
 class _Fractional:
@@ -120,11 +141,20 @@ class _Fractional:
         shape: tuple[int, int],
         first_row: int,
         like: Tensor,
+        mix: Tensor | None,
     ) -> None:
         exact = like.to(torch.float64)
         self._grid, self._like, self._noise = grid, like, noise
         gaps = _gaps(grid)
-        self._laws = [block_laws(noise, feature, gaps) for feature in range(noise.dim)]
+        self._mix = None if mix is None else mix.to(exact)
+        self._driven: list[Tensor] = []
+        self._laws: list[list[BlockLaw]] = []
+        if mix is not None and noise.dim > 1:
+            # What is shown of the processes are increments, hence their values less those of the step before.
+            self._driven = driven_blocks(noise.decay_rates, noise.weights.mT, gaps, STEPS)
+            self._weights = noise.weights.to(exact)
+        else:
+            self._laws = [block_laws(noise, feature, gaps) for feature in range(noise.dim)]
         ends = torch.cat([gaps.new_zeros(1), gaps.cumsum(0)])
         self._rises = noise.past_modes(ends).diff(dim=0).to(exact)
         self._steps, self._states = (
@@ -151,6 +181,8 @@ class _Fractional:
         """Return the increments of a block ``(steps, B, m)``, and keep the state after it."""
         count = min(STEPS, self._grid.n_steps - block * STEPS)
         before = self._known[block]
+        if self._driven:
+            return self._draw_mixed(block, count, before)
         normals = torch.cat([self._steps.draw((block,), count), self._states.draw((block,), len(before))])
         columns = normals.shape[2]
         if len(self._laws) == 1:
@@ -164,7 +196,20 @@ class _Fractional:
         if self._past is not None:
             rises = self._rises[block * STEPS : block * STEPS + count].expand(count, columns, -1)
             found = found + torch.einsum("smr,rbm->sbm", rises, self._past)
-        return found
+        return found if self._mix is None else found @ self._mix.mT
+
+    def _draw_mixed(self, block: int, count: int, before: Tensor) -> Tensor:
+        """Return the same of columns with several Hurst indices: every driver moves every column in its own way."""
+        width, columns = len(before), before.shape[2]
+        drawn = torch.cat([before, self._steps.draw((block,), count * width)])
+        moved = torch.tensordot(self._driven[block].to(drawn).mT, drawn, 1)
+        if len(self._known) == block + 1:
+            self._known.append(moved[count * columns :])
+        # Values (steps + 1, columns, B, drivers), the first of them those before the block.
+        shown = moved[: count * columns].unflatten(0, (count, columns))
+        begun = torch.tensordot(self._weights, before, 1)[None]
+        mixed: Tensor = torch.einsum("scbl,cl->sbc", torch.cat([begun, shown]).diff(dim=0), self._mix)
+        return mixed
 
 
 def _move(law: BlockLaw, normals: Tensor, before: Tensor) -> Tensor:
@@ -172,6 +217,22 @@ def _move(law: BlockLaw, normals: Tensor, before: Tensor) -> Tensor:
     spread, forward = law.spread.to(normals), law.forward.to(normals)
     moved: Tensor = torch.tensordot(spread.mT, normals, 1) + torch.tensordot(forward.mT, before, 1)
     return moved
+
+
+def _correlation_root(correlation: ArrayLike) -> Tensor:
+    """Return the Cholesky factor of a correlation, or say what is wrong with it."""
+    found = as_tensor(correlation, "correlation").to(torch.float64)
+    if found.ndim != 2 or found.shape[0] != found.shape[1]:
+        raise ValueError(f"a correlation must be a square matrix; got shape {tuple(found.shape)}")
+    close = bool(torch.isfinite(found).all()) and bool(((found - found.mT).abs() < 1e-12).all())
+    if not close or not bool(((found.diagonal() - 1).abs() < 1e-12).all()):
+        raise ValueError(f"a correlation must be symmetric with ones on its diagonal; got {found.tolist()}")
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(found)
+    if int(failed):
+        least = float(torch.linalg.eigvalsh(found)[0])
+        raise ValueError(f"a correlation must have eigenvalues above 0; the least of this one is {least:.3g}")
+    return root
 
 
 def _gaps(grid: StepGrid) -> Tensor:
