@@ -12,6 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import kstest
 
 from gendyn.sampling.fractional import (
+    MarkovApproximation,
     fractional_covariance,
     noise_autocovariance,
     noise_spectrum,
@@ -20,7 +21,9 @@ from gendyn.sampling.fractional import (
     sample_fractional_brownian_motion,
     sample_fractional_noise,
     sample_gaussian,
+    sample_markov_approximation,
     sample_stationary,
+    sample_with_driver,
     stream_fractional_noise,
     variance_constant,
 )
@@ -247,3 +250,17 @@ def test_sentences(call, words):
 
 def test_numpy_times_are_read():
     assert sample_fractional_brownian_motion(0.5, np.linspace(0, 1, 9), 2).shape == (2, 9, 1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sample_fractional_noise(0.3, 1, 4, dtype=torch.int64),
+        lambda: sample_fractional_brownian_motion(0.3, [0.0, 1.0], 1, dtype=torch.int64),
+        lambda: sample_markov_approximation(MarkovApproximation(0.3, 1.0), [0.0, 1.0], 1, dtype=torch.int64),
+        lambda: sample_with_driver(MarkovApproximation(0.3, 1.0, kind="II"), [0.0, 1.0], 1, dtype=torch.bool),
+    ],
+)
+def test_paths_are_real_numbers(call):
+    with pytest.raises(TypeError, match="dtype must be a floating type, such as torch.float32; got torch"):
+        call()

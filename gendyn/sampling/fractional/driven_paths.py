@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, check_times
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling.fractional.gaussian_rows import row_normals
+from gendyn.sampling.fractional.gaussian_rows import check_floating, row_normals
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
 from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetric_root
 
@@ -75,7 +75,7 @@ def sample_with_driver(
     width = len(rates)
     blocks = [gaps[at : at + _BLOCK] for at in range(0, len(gaps), _BLOCK)]
     laws = driven_blocks(rates, weights, gaps, _BLOCK)
-    values = torch.zeros(n, len(grid), 2, dtype=dtype)
+    values = torch.zeros(n, len(grid), 2, dtype=check_floating(dtype))
     for rows, normals in row_normals(n, len(gaps) * width, key):
         state, at = torch.zeros(len(normals), width, dtype=torch.float64), 0
         for law, block in zip(laws, blocks, strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, check_times
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling.fractional.gaussian_rows import circulant_weights, sample_gaussian, stationary_rows
+from gendyn.sampling.fractional.gaussian_rows import check_floating, circulant_weights, sample_gaussian, stationary_rows
 from gendyn.sampling.fractional.laws import (
     Kind,
     Normalize,
@@ -71,7 +71,7 @@ def sample_fractional_noise(
     0.7...
     """
     indices, key = hurst_indices(hurst), as_seed(seed)
-    values = torch.empty(n, steps, len(indices), dtype=dtype)
+    values = torch.empty(n, steps, len(indices), dtype=check_floating(dtype))
     for feature, h in enumerate(indices):
         weights = _noise_weights(h, steps, step)
         for rows, drawn in stationary_rows(weights, n, derive_seed(key, "feature", feature)):
@@ -132,7 +132,7 @@ def sample_fractional_brownian_motion(
         and len(gaps) > 0
         and bool((gaps - gaps.mean()).abs().max() <= _EQUAL * gaps.max())
     )
-    values = torch.empty(n, len(grid), len(indices), dtype=dtype)
+    values = torch.empty(n, len(grid), len(indices), dtype=check_floating(dtype))
     for feature, h in enumerate(indices):
         own = derive_seed(key, "feature", feature)
         if regular:

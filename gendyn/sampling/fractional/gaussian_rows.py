@@ -21,7 +21,14 @@ from torch import Tensor
 
 from gendyn.randomness import Seed, as_seed, derive_seed
 
-__all__ = ["circulant_weights", "row_normals", "sample_gaussian", "sample_stationary", "stationary_rows"]
+__all__ = [
+    "check_floating",
+    "circulant_weights",
+    "row_normals",
+    "sample_gaussian",
+    "sample_stationary",
+    "stationary_rows",
+]
 
 _ROWS = 16
 """Rows that share a seed."""
@@ -155,6 +162,13 @@ def sample_gaussian(covariance: Tensor, n: int, seed: Seed = 0) -> Tensor:
     for rows, normals in row_normals(n, len(free), as_seed(seed)):
         values[rows, free] = normals @ factor.T
     return values
+
+
+def check_floating(dtype: torch.dtype) -> torch.dtype:
+    """Return a type of real numbers, or say that it is none."""
+    if not dtype.is_floating_point:
+        raise TypeError(f"paths are real numbers: dtype must be a floating type, such as torch.float32; got {dtype}")
+    return dtype
 
 
 def row_normals(n: int, columns: int, key: int) -> Iterator[tuple[slice, Tensor]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from gendyn.data.checks import ArrayLike, check_times
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling.fractional.block_law import BlockLaw, block_law
-from gendyn.sampling.fractional.gaussian_rows import row_normals
+from gendyn.sampling.fractional.gaussian_rows import check_floating, row_normals
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
 from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetric_root
 
@@ -59,7 +59,7 @@ def sample_markov_approximation(
         raise ValueError(f"fractional Brownian motion begins at time 0; got {float(grid[0]):g}")
     gaps = torch.cat([grid[:1], grid.diff()])
     first = int(float(grid[0]) == 0)
-    values = torch.zeros(n, len(grid), noise.dim, dtype=dtype)
+    values = torch.zeros(n, len(grid), noise.dim, dtype=check_floating(dtype))
     for feature in range(noise.dim):
         laws = block_laws(noise, feature, gaps[first:])
         rise = noise.past_modes(grid)[:, feature]

@@ -29,7 +29,7 @@ from gendyn.data.checks import ArrayLike, as_tensor, check_times
 from gendyn.nn import MLP
 from gendyn.randomness import Seed, as_seed, derive_seed
 from gendyn.sampling.fractional.decay_rates import check_rates, enough_rates, rates_between
-from gendyn.sampling.fractional.gaussian_rows import row_normals
+from gendyn.sampling.fractional.gaussian_rows import check_floating, row_normals
 from gendyn.sampling.fractional.pathwise_weights import KernelFit, log_variance_constant
 from gendyn.sampling.fractional.shared_driver import driven_covariance, increment_covariance, symmetric_root
 
@@ -190,7 +190,7 @@ def sample_multifractional(
     key, rates, omega = derive_seed(as_seed(seed), "multifractional"), motion.rates, motion.weights.detach()
     steps, width = motion.times.diff(), len(motion.rates)
     roots, decays = symmetric_root(driven_covariance(rates, steps)).mT, torch.exp(-steps[:, None] * rates)
-    values = torch.zeros(n, len(motion.times), dtype=dtype)
+    values = torch.zeros(n, len(motion.times), dtype=check_floating(dtype))
     for rows, normals in row_normals(n, len(steps) * width, key):
         state = normals.new_zeros(len(normals), width)
         path = normals.new_zeros(len(normals))
