@@ -182,9 +182,18 @@ def test_looks_that_are_too_far_apart_tell_the_law_alone(method):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model = MarkovJumpModel(method, n_states=2).fit(Paths(seen.times, seen.values), progress=False)
-    if method == "em":
-        assert any("further apart than the process remembers" in str(w.message) for w in said)
+    assert any("further apart than the process remembers" in str(w.message) for w in said)
     assert model.process_.stationary()[0].item() == pytest.approx(0.75, abs=0.1)
+
+
+@pytest.mark.parametrize(("apart", "n"), [(0.05, 3), (0.2, 400), (0.5, 400)])
+def test_looks_that_tell_of_rates_are_not_warned_of(apart, n):
+    process = RateMatrix([[-1.0, 1.0], [3.0, -3.0]])
+    seen = gendyn.sample(process, torch.zeros(n, 1, dtype=torch.int64), apart * np.arange(11), seed=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the looks are further apart")
+        for method in ("zero-shot", "auto"):
+            MarkovJumpModel(method, n_states=2).fit(Paths(seen.times, seen.values), progress=False)
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1e9])
