@@ -22,6 +22,7 @@ from gendyn.sampling.fractional.multifractional import (
     MultifractionalMotion,
     sample_multifractional,
 )
+from gendyn.sampling.fractional.multifractional_noise import MultifractionalNoise
 from gendyn.sampling.fractional.noise import FractionalNoise
 from gendyn.sampling.fractional.past_modes import PastModes
 from gendyn.sampling.fractional.pathwise_weights import KernelFit
@@ -40,6 +41,7 @@ __all__ = [
     "Kind",
     "MarkovApproximation",
     "MultifractionalMotion",
+    "MultifractionalNoise",
     "Normalize",
     "PastModes",
     "StationaryRelaxation",
