@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import gendyn as gd
+from gendyn.evaluation import coverage
 from gendyn.sde import crps_loss, energy_loss, read_series
 from gendyn.sde.recent_values import last_values, recent_values
 
@@ -88,6 +89,16 @@ def test_forecasts_of_a_known_process_are_nearly_as_good_as_its_law(fitted):
     members = fitted.predict_samples(past, n=100)
     score = crps_loss(torch.from_numpy(members[:, :, 2]), torch.from_numpy(future[:, 2]))
     assert 0.98 * 0.564190 * deviation < float(score) < 1.05 * 0.564190 * deviation
+
+
+def test_the_evaluation_core_judges_its_members(fitted):
+    test = autoregressive(500, seed=3)
+    members = fitted.predict_samples(test[:, :27], n=200)
+    found = coverage(test[:, 27:], members.swapaxes(0, 1), level=0.8)
+    low, high = np.quantile(members, [0.1, 0.9], axis=0)
+    future = test[:, 27:].numpy()
+    assert found.value == pytest.approx(((low <= future) & (future <= high)).mean(), abs=0.01)
+    assert 0.75 < found.value < 0.85
 
 
 def test_controls_do_not_see_the_future(fitted):
