@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -36,12 +35,8 @@ _POINTS = 1000
 """Points of a population that is predicted, at most."""
 
 
-class _Fitted(Protocol):
-    reference_: LearnableReference
-
-
-Fit = Callable[[Snapshots], _Fitted]
-"""Fits a candidate to populations."""
+Fit = Callable[[Snapshots], LearnableReference]
+"""Learns the reference of a candidate from populations."""
 
 
 def inner_times(data: Snapshots) -> list[float]:
@@ -72,7 +67,7 @@ def inner_scores(
     Parameters
     ----------
     fit
-        Fits the candidate.
+        Learns the candidate.
     data
         The training populations.
     shares
@@ -87,7 +82,10 @@ def inner_scores(
     found = []
     for t in inner_times(data):
         rest, held = data.without([t]), data.at(t).samples[0]
-        reference = fit(rest).reference_
+        reference = fit(rest)
+        # What lies in an interval is told by its own coupling.
+        later = int((rest.times > t).nonzero()[0])
+        ends = rest.only(rest.times[later - 1 : later + 1].tolist())
         first = reference.log_sigma.clone()
         row = []
         for share in shares:
@@ -97,7 +95,7 @@ def inner_scores(
                 with warnings.catch_warnings():
                     # A coupling that does not converge here counts by what it predicts.
                     warnings.simplefilter("ignore", UserWarning)
-                    bridge, _ = MultiMarginalBridge.solve(reference, rest, substeps=substeps, tolerance=tolerance)
+                    bridge, _ = MultiMarginalBridge.solve(reference, ends, substeps=substeps, tolerance=tolerance)
                 points = bridge.interpolate(t, min(len(held), _POINTS), seed)
                 row.append(wasserstein_value(held, points, p=2))
             except ValueError:  # no transition density under this noise
@@ -141,7 +139,7 @@ def reference_choice(
     with tqdm(total=fits, desc="choose", unit="fit", disable=not progress) as bar:
         for index, (name, fit) in enumerate(candidates):
             bar.set_postfix_str(name)
-            reference = fit(data).reference_
+            reference = fit(data)
             bar.update()
             scores = inner_scores(
                 fit, data, shares, substeps=substeps, tolerance=tolerance, seed=seed, after=bar.update

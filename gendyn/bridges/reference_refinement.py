@@ -219,6 +219,21 @@ class ReferenceRefinement(BridgeEstimator):
         resume: bool = True,
         matched: bool = True,
     ) -> Self:
+        """Learn one reference and solve the bridge under it."""
+        reference = self._learn(data, root, progress=progress, checkpoint=checkpoint, resume=resume, matched=matched)
+        self._adopt(self._solve(reference, data, self._family(data.dim)[1]), data)
+        return self
+
+    def _learn(
+        self,
+        data: Snapshots,
+        root: int,
+        *,
+        progress: bool,
+        checkpoint: str | Path | None = None,
+        resume: bool = True,
+        matched: bool = True,
+    ) -> LearnableReference:
         """Learn one reference, and match the noise of a mechanism."""
         family, lift = self._family(data.dim)
         marginals = Marginals.of(data, self.substeps, lift)
@@ -242,13 +257,11 @@ class ReferenceRefinement(BridgeEstimator):
             seed=derive_seed(root, "intervals"),
             match_seed=match_seed,
         )
-        bridge = self._solve(reference.requires_grad_(False), data, lift)
         self.seed_ = root
         self.history_ = pd.DataFrame(rows)
-        self.reference_ = reference
+        self.reference_ = reference.requires_grad_(False)
         self.choice_ = pd.DataFrame()
-        self._adopt(bridge, data)
-        return self
+        return self.reference_
 
     def _stores(self, checkpoint: str | Path | None, data: Snapshots, root: int) -> list[Checkpoint | None]:
         """Return the file of every restart."""
@@ -282,9 +295,9 @@ class ReferenceRefinement(BridgeEstimator):
                 "fixed, or leave sigma='held-out' out"
             )
 
-        def fitting(family: ReferenceFamily) -> Callable[[Snapshots], ReferenceRefinement]:
+        def fitting(family: ReferenceFamily) -> Callable[[Snapshots], LearnableReference]:
             plain = self.clone().set_params(family=family, sigma=sigma, intervals=None)
-            return lambda part: plain.clone()._fit_one(part, root, progress=False, matched=not held_out)
+            return lambda part: plain.clone()._learn(part, root, progress=False, matched=not held_out)
 
         choice, index, share = reference_choice(
             [(family.name, fitting(family)) for family in families],
@@ -295,23 +308,18 @@ class ReferenceRefinement(BridgeEstimator):
             seed=root,
             progress=bool(options["progress"]),
         )
-        best = (
-            self.clone()
-            .set_params(family=families[index], sigma=sigma)
-            ._fit_one(data, root, matched=not held_out, **options)
-        )
+        best = self.clone().set_params(family=families[index], sigma=sigma)
+        best._learn(data, root, matched=not held_out, **options)
         for name in ("seed_", "history_", "reference_", "parameters_"):
             setattr(self, name, getattr(best, name))
         self.choice_ = choice
-        bridge = best.bridge_
         if share < 1:
             self.reference_.log_sigma.add_(math.log(share))
             noise = self.parameters_["parameter"].str.startswith("sigma")
             # What left-out populations prefer has no interval from the likelihood.
             self.parameters_.loc[noise, "value"] *= share
             self.parameters_.loc[noise, ["low", "high"]] = math.nan
-            bridge = self._solve(self.reference_, data)
-        self._adopt(bridge, data)
+        self._adopt(self._solve(self.reference_, data), data)
         return self
 
     def _families(self) -> tuple[str | ReferenceFamily, ...]:

@@ -17,6 +17,7 @@ from gendyn.bridges.path_em import PathEngine
 from gendyn.bridges.pushforward import PushforwardEngine, PushforwardObjective
 from gendyn.bridges.references import (
     MLP,
+    Brownian,
     GradientField,
     LearnableReference,
     Linear,
@@ -96,6 +97,9 @@ class Schedule:
         learns = learns and not held
         if method == "pushforward":
             stages: list[Stage] = [partial(self._pushforward, steps=self.gradient_steps, learns=learns)]
+            if isinstance(family, Brownian) and learns:
+                # All that is to be learned is the noise; features of different noise differ from its best mean.
+                stages = [NoiseEngine, partial(self._pushforward, steps=0, learns=learns)]
             if network and self.method == "auto" and marginals.lift is None:
                 last = partial(self._pushforward, steps=min(self.gradient_steps, _POLISH), learns=learns)
                 stages = [*self._rounds(family, learns), last]

@@ -53,6 +53,9 @@ _SINGULAR = 1e-13
 _BLOCK = 4_000_000
 """Numbers that are formed at once while densities between all pairs are evaluated."""
 
+_EXPANDED = 1e6
+"""Squared distances in units of the noise up to which they may be expanded: they then lose 1e-9 at most."""
+
 _STABLE = 2.5
 """Largest norm of the Jacobian times the step; beyond 2.78 Runge-Kutta steps of order four explode by themselves."""
 
@@ -161,16 +164,26 @@ class TransitionLaw:
         ValueError
             If the law has no density, because noise does not reach every feature.
         """
-        means, d = self.means[-1], self.means.shape[-1]
-        factor = self.factor
+        means, factor, d = self.means[-1], self.factor, self.means.shape[-1]
         constant = -factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * d * math.log(2 * math.pi)
+        # Centred, so that little cancels where squares are expanded.
+        centre = y.detach().mean(0)
+        means, y = means - centre, y - centre
+        if len(factor) == 1:
+            u, v = (torch.linalg.solve_triangular(factor[0], x.mT, upper=False).mT for x in (means, y))
+            if float(u.detach().square().sum(1).amax() + v.detach().square().sum(1).amax()) < _EXPANDED:
+                # Minus half the squared distance, as one product.
+                left = torch.cat([u, constant - 0.5 * u.square().sum(1, keepdim=True), torch.ones_like(u[:, :1])], 1)
+                right = torch.cat([v, torch.ones_like(v[:, :1]), -0.5 * v.square().sum(1, keepdim=True)], 1)
+                return left @ right.mT
+        inverse = torch.linalg.solve_triangular(factor, torch.eye(d).to(factor), upper=False)
+        whitened = (inverse @ means[..., None])[..., 0]
         rows = max(1, _BLOCK // (len(y) * d))
         parts = []
         for start in range(0, len(means), rows):
             block = slice(start, start + rows)
-            shared = factor if len(factor) == 1 else factor[block]
-            gaps = (y - means[block, None]).mT
-            white = torch.linalg.solve_triangular(shared.expand(len(gaps), d, d), gaps, upper=False)
+            shared = (inverse if len(factor) == 1 else inverse[block]).reshape(-1, d) @ y.mT
+            white = shared.view(-1, d, len(y)) - whitened[block, :, None]
             parts.append((constant if len(factor) == 1 else constant[block])[:, None] - 0.5 * white.square().sum(1))
         return torch.cat(parts)
 

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from gendyn.coupling.cost import ArrayLike, Cost, check_samples, check_weights, cost_matrix
+from gendyn.coupling.overrelaxation import Overrelaxation
 from gendyn.coupling.plan import Plan
 
 __all__ = ["EntropicPlan", "Relaxation", "check_relaxation", "sinkhorn_plan"]
@@ -341,9 +342,12 @@ class _Problem:
         """Alternate on ``u_i kernel_ij v_j`` while the scalings stay in range; the columns are met on entry."""
         u, v = torch.ones_like(self.a), torch.ones_like(self.b)
         safe = u, v, 0
+        pace, omega, kept = Overrelaxation(), 1.0, (u, v)
         for count in range(budget + 1):
             rows = kernel @ v
-            converged = bool((u * rows - self.a).abs().sum() <= tolerance)
+            missed = float((u * rows - self.a).abs().sum())
+            # After a longer step columns are amiss as well; a plain one meets them.
+            converged = missed <= tolerance and omega == 1
             if converged or count % _CHECK_EVERY == 0 or count == budget:
                 reach = float(torch.cat([u, v]).log().abs().max())
                 if not reach <= _SAFE_LOGARITHM:
@@ -351,8 +355,14 @@ class _Problem:
                 safe = u, v, count
                 if converged:
                     return u, v, count, True
-            u = self.a / rows
-            v = self.b / (kernel.T @ u)
+            if pace.watch(missed):
+                u, v = kept
+                rows = kernel @ v
+            if pace.began:
+                kept = u, v
+            omega = 1.0 if missed <= tolerance or count + 1 >= budget else pace.omega
+            u = _relaxed(u, self.a / rows, omega)
+            v = _relaxed(v, self.b / (kernel.T @ u), omega)
         return *safe, False
 
     def _scale_damped(
@@ -408,6 +418,11 @@ def _stages(spread: float, epsilon: float, factor: float) -> list[float]:
 def _soft_minimum(shifted: Tensor, weights: Tensor, epsilon: float) -> Tensor:
     """Return :math:`-epsilon log sum_j w_j e^{-s_ij / epsilon}` of every row of ``s``, which is overwritten."""
     return -epsilon * torch.logsumexp(shifted.div_(-epsilon).add_(weights.log()), dim=1)
+
+
+def _relaxed(before: Tensor, after: Tensor, omega: float) -> Tensor:
+    """Return a scaling whose logarithm moves ``omega`` times as far."""
+    return after if omega == 1 else before * (after / before) ** omega
 
 
 def _sparse(mass: Tensor, marginals: tuple[Tensor, Tensor], rows: Tensor, columns: Tensor) -> Plan:
