@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from gendyn.bridges.descent import quasi_newton
+from gendyn.bridges.interval_laws import interval_laws
 from gendyn.bridges.marginals import Marginals
 from gendyn.bridges.references.family import LearnableReference
 from gendyn.bridges.refinement_engine import Engine, geometric_mean
@@ -33,6 +34,15 @@ __all__ = ["CouplingEngine", "CouplingObjective"]
 
 _SETTLED = 1e-7
 """Fall of the objective in an iteration, in nats, below which there is no further one."""
+
+_ROUGH = 1e-3, 500
+"""Tolerance and iterations of couplings at a noise that is on its way to another."""
+
+_ROUGHLY_SETTLED = 1e-3
+"""Fall of the objective at a noise that is no final one, below which there is no further iteration."""
+
+_RISES = 2
+"""Rises of the objective in a row after which a noise is taken to have fallen below what the reference leaves."""
 
 _ALTERNATIONS = 30
 """Alternations at most from a start that is near."""
@@ -61,8 +71,19 @@ class CouplingObjective:
         self.potentials: list[tuple[Tensor, Tensor]] | None = None
 
     @torch.no_grad()
-    def solve(self, reference: LearnableReference) -> tuple[float, list[Tensor]]:
-        """Solve the coupling of every interval from the potentials before; return F with its penalty, and the plans."""
+    def solve(self, reference: LearnableReference, *, rough: bool = False) -> tuple[float, list[Tensor]]:
+        """Solve the coupling of every interval from the potentials before; return F with its penalty, and the plans.
+
+        Parameters
+        ----------
+        reference
+            The reference.
+        rough
+            Whether a thousandth of the mass may miss its place.
+        """
+        tolerance, iterations = self.tolerance, self.max_iterations
+        if rough:
+            tolerance, iterations = max(tolerance, _ROUGH[0]), min(iterations, _ROUGH[1])
         densities = self.marginals.log_densities(reference)
         solved: list[StaticBridge] = []
         with warnings.catch_warnings():
@@ -75,8 +96,8 @@ class CouplingObjective:
                         a,
                         b,
                         potentials=None if self.potentials is None else self.potentials[k],
-                        tolerance=self.tolerance,
-                        max_iterations=self.max_iterations,
+                        tolerance=tolerance,
+                        max_iterations=iterations,
                     )
                 )
         self.potentials = [result.potentials for result in solved]
@@ -86,11 +107,22 @@ class CouplingObjective:
         ]
         return sum(result.kl for result in solved) + self.ridge * float(reference.ridge_terms()), plans
 
+    def rescale(self, factor: float) -> None:
+        """Move potentials to where costs are ``factor`` times as large."""
+        if self.potentials is not None:
+            self.potentials = [(factor * f, factor * g) for f, g in self.potentials]
+
     def loss(self, reference: LearnableReference, plans: list[Tensor]) -> Tensor:
         r"""Return :math:`-\sum \pi \log p + \lambda R`, with a graph; its gradient is that of F at its own plans."""
         total = self.ridge * reference.ridge_terms()
-        for log_density, plan in zip(self.marginals.log_densities(reference), plans, strict=True):
-            total = total - (plan * log_density).sum()
+        marginals = self.marginals
+        if marginals.lift is not None:
+            for log_density, plan in zip(marginals.log_densities(reference), plans, strict=True):
+                total = total - (plan * log_density).sum()
+            return total
+        laws = interval_laws(reference, marginals.samples, marginals.times, marginals.substeps)
+        for law, y, plan in zip(laws, marginals.samples[1:], plans, strict=True):
+            total = total - law.expected_log_density(y, plan)
         return total
 
     def value(self, reference: LearnableReference) -> Tensor:
@@ -133,6 +165,9 @@ class CouplingEngine(Engine):
         L-BFGS steps of a reference step.
     sigma_factor
         What the noise of the start is multiplied by over the first third of the iterations.
+    provisional
+        Whether the noise is no final one: couplings need not be exact, nor the reference at rest, and the noise stops
+        falling where the objective rises, as it does below what the reference leaves unexplained.
     tolerance, max_iterations
         Passed to :func:`~gendyn.coupling.static_bridge`.
     """
@@ -148,27 +183,37 @@ class CouplingEngine(Engine):
         iterations: int,
         gradient_steps: int,
         sigma_factor: float = 1.0,
+        provisional: bool = False,
         tolerance: float = 1e-5,
         max_iterations: int = 20_000,
     ) -> None:
         super().__init__(reference, marginals)
         self.total = iterations
+        self.provisional = provisional
         self.gradient_steps = gradient_steps
         self.first = reference.log_sigma.detach().clone()
         self.sigma_factor = sigma_factor
         self.objective = CouplingObjective(marginals, ridge, tolerance=tolerance, max_iterations=max_iterations)
         self.last = math.inf
+        self.rises = 0
 
     def step(self, m: int) -> dict[str, float]:
         """Solve the couplings and improve the reference; the objective is that of the reference before."""
         reference = self.reference
         annealed = 0 if self.sigma_factor == 1 else max(1, self.total // 3)
         share = min(1.0, m / annealed) if annealed else 1.0
+        if 0 < m <= annealed:
+            # Costs are squares over the variance of the noise.
+            self.objective.rescale(self.sigma_factor ** (-2 / annealed))
         with torch.no_grad():
             reference.log_sigma.copy_(self.first + share * math.log(self.sigma_factor))
-        value, plans = self.objective.solve(reference)
-        if m > annealed:
-            self.finished = self.last - value < _SETTLED
+        value, plans = self.objective.solve(reference, rough=self.provisional)
+        if self.provisional:
+            self.rises = self.rises + 1 if value > self.last else 0
+        if self.rises >= _RISES and m <= annealed:
+            self.finished = True
+        elif m > annealed:
+            self.finished = self.last - value < (_ROUGHLY_SETTLED if self.provisional else _SETTLED)
         self.last = value
         parameters = reference.drift_parameters()
         if parameters and not self.finished:
@@ -177,7 +222,7 @@ class CouplingEngine(Engine):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return potentials and the noise of the start."""
-        figures = torch.tensor([self.last, self.sigma_factor], dtype=torch.float64)
+        figures = torch.tensor([self.last, self.sigma_factor, self.rises], dtype=torch.float64)
         parts = {"first": self.first, "figures": figures}
         for k, (f, g) in enumerate(self.objective.potentials or ()):
             parts |= {f"f.{k}": f, f"g.{k}": g}
@@ -186,6 +231,7 @@ class CouplingEngine(Engine):
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Put them back."""
         self.first = tensors["first"]
-        self.last, self.sigma_factor = tensors["figures"].tolist()
+        self.last, self.sigma_factor, rises = tensors["figures"].tolist()
+        self.rises = int(rises)
         count = len(self.marginals.intervals)
         self.objective.potentials = [(tensors[f"f.{k}"], tensors[f"g.{k}"]) for k in range(count)]

@@ -23,7 +23,11 @@ from gendyn.bridges.references.family import LearnableReference
 from gendyn.data import Snapshots
 from gendyn.evaluation import wasserstein_value
 
-__all__ = ["NOISE_SHARES", "inner_scores", "inner_times", "reference_choice"]
+__all__ = ["CANDIDATE_ITERATIONS", "NOISE_SHARES", "inner_scores", "inner_times", "reference_choice", "thinned"]
+
+CANDIDATE_ITERATIONS = 15
+"""Alternations of couplings and reference, at most, by which a candidate is learned; the chosen one gets them all."""
+
 
 NOISE_SHARES = (1.0, 0.5, 0.25, 0.125)
 """Parts of the likeliest sigma among which one is chosen."""
@@ -33,6 +37,9 @@ _FOLDS = 4
 
 _POINTS = 1000
 """Points of a population that is predicted, at most."""
+
+_ROWS = 200
+"""Rows of a population, evenly spaced, that a candidate is learned from at most."""
 
 
 Fit = Callable[[Snapshots], LearnableReference]
@@ -50,6 +57,19 @@ def inner_times(data: Snapshots) -> list[float]:
     inner = data.times[1:-1].tolist()
     chosen = np.unique(np.linspace(0, len(inner) - 1, min(_FOLDS, len(inner))).round().astype(int))
     return [inner[k] for k in chosen]
+
+
+def thinned(data: Snapshots, most: int = _ROWS) -> Snapshots:
+    """Return populations of at most some rows, evenly spaced.
+
+    Examples
+    --------
+    >>> thinned(Snapshots([0.0, 1.0], [torch.zeros(7, 1)] * 2), 4).sizes
+    (4, 4)
+    """
+    if max(data.sizes) <= most:
+        return data
+    return data.rows([torch.arange(min(n, most)) * n // min(n, most) for n in data.sizes])
 
 
 def inner_scores(
@@ -82,7 +102,7 @@ def inner_scores(
     found = []
     for t in inner_times(data):
         rest, held = data.without([t]), data.at(t).samples[0]
-        reference = fit(rest)
+        reference = fit(thinned(rest))
         # What lies in an interval is told by its own coupling.
         later = int((rest.times > t).nonzero()[0])
         ends = rest.only(rest.times[later - 1 : later + 1].tolist())
@@ -139,7 +159,7 @@ def reference_choice(
     with tqdm(total=fits, desc="choose", unit="fit", disable=not progress) as bar:
         for index, (name, fit) in enumerate(candidates):
             bar.set_postfix_str(name)
-            reference = fit(data)
+            reference = fit(thinned(data))
             bar.update()
             scores = inner_scores(
                 fit, data, shares, substeps=substeps, tolerance=tolerance, seed=seed, after=bar.update

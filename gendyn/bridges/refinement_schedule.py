@@ -116,7 +116,8 @@ class Schedule:
         if known:
             return [partial(_annealed, alternate=alternate)], objective, False
         # The drift is learned at some noise, the likelihood then says which, and the drift is learned anew.
-        return [partial(alternate, sigma_factor=_ANNEALED), NoiseEngine, alternate], objective, False
+        provisional = {"provisional": True} if method == "coupling_em" else {}
+        return [partial(alternate, sigma_factor=_ANNEALED, **provisional), NoiseEngine, alternate], objective, False
 
     def _projected(
         self, settings: IterativeProjection, marginals: Marginals

@@ -187,6 +187,32 @@ class TransitionLaw:
             parts.append((constant if len(factor) == 1 else constant[block])[:, None] - 0.5 * white.square().sum(1))
         return torch.cat(parts)
 
+    def expected_log_density(self, y: Tensor, plan: Tensor) -> Tensor:
+        r"""Return :math:`\sum_{ij} \pi_{ij} \log p(y_j \mid x_i)` at the last time, with a graph to the law alone.
+
+        Where all sources share a covariance, moments of the plan tell it, and pairs are not looked at.
+
+        Parameters
+        ----------
+        y
+            Ends ``(m, d)``.
+        plan
+            :math:`\pi`, ``(n, m)``.
+        """
+        if len(self.factor) > 1:
+            return (plan * self.log_density(y)).sum()
+        with torch.no_grad():
+            centre = y.mean(0)
+            ends = y - centre
+            mass, towards = plan.sum(1), plan @ ends
+            squares = ends.mT @ (plan.sum(0)[:, None] * ends)
+        means = self.means[-1] - centre
+        across = towards.mT @ means
+        scatter = squares - across - across.mT + means.mT @ (mass[:, None] * means)
+        distance = torch.cholesky_solve(scatter, self.factor[0]).diagonal().sum()
+        constant = self.factor[0].diagonal().log().sum() + 0.5 * len(scatter) * math.log(2 * math.pi)
+        return -0.5 * distance - mass.sum() * constant
+
     def log_density_gradient(self, y: Tensor) -> Tensor:
         r"""Return :math:`\Phi^\top S_S^{-1} (y_i - m_i)` for ends ``y (n, d)``, one a source: ``(n, d)``.
 

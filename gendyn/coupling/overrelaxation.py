@@ -1,14 +1,14 @@
 r"""Sinkhorn's alternation with longer steps than its own, as long as the problem bears them.
 
-Near the solution the alternation is a block Gauss-Seidel iteration, whose error falls by a factor :math:`\mu^2` a round.
-Moving each potential :math:`\omega` times as far, :math:`1 \le \omega < 2`, changes that factor to the
+Near the solution the alternation is a block Gauss-Seidel iteration, whose error falls by a factor :math:`\mu^2` a
+round. Moving each potential :math:`\omega` times as far, :math:`1 \le \omega < 2`, changes that factor to the
 :math:`\lambda` of
 
 .. math:: (\lambda + \omega - 1)^2 = \omega^2 \mu^2 \lambda,
 
 which is least, :math:`\omega - 1`, at :math:`\omega = 2 / (1 + \sqrt{1 - \mu^2})` (Young 1954): where rounds are many,
-about their square root is left (Thibault, Chizat, Dossal and Papadakis 2021; Lehmann, von Renesse, Sambale and Uschmajew
-2022). How fast the error falls under one :math:`\omega` tells :math:`\mu`, and that the next.
+about their square root is left (Thibault, Chizat, Dossal and Papadakis 2021; Lehmann, von Renesse, Sambale and
+Uschmajew 2022). How fast the error falls under one :math:`\omega` tells :math:`\mu`, and that the next.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Overrelaxation"]
 _NEAR = 0.2
 """Mass amiss above which steps are plain: far from the solution the theory says nothing."""
 
-_LONGEST = 1.995
+_LONGEST = 1.9999
 """Largest factor."""
 
 _MEMORY = 3.0
-"""Rounds, times ``2 - omega``, after which the jolt of another factor is forgotten, and after which its rate is seen."""
+"""Rounds, times ``2 - omega``, after which the jolt of another factor is over, and again until its rate is seen."""
 
 
 class Overrelaxation:
@@ -53,6 +53,8 @@ class Overrelaxation:
         self.window = window
         self.omega = 1.0
         self._limit = _LONGEST
+        self._count = self._settled = self._judged = 0
+        self._before = self._first = math.inf
         self._begin(math.inf)
 
     @property

@@ -9,6 +9,8 @@ import torch
 
 import gendyn as gd
 from gendyn.bridges import transition_law
+from gendyn.bridges.references import Linear, LotkaVolterra
+from gendyn.data import Snapshots
 from gendyn.sampling import SDE, LinearProcess
 
 DOUBLE = torch.float64
@@ -185,3 +187,29 @@ def test_explosion_and_speed_are_refused():
         transition_law(stiff, tensor([[1.0]]), 0.0, tensor([1.0]), substeps=16)
     calm = transition_law(stiff, tensor([[1.0]]), 0.0, tensor([1.0]), substeps=200)
     assert float(calm.covariances[-1]) == pytest.approx(1 / 200, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_densities_of_one_covariance_are_those_of_normals_near_and_far(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (scale * torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (6, 5))
+    rate = torch.tensor([[-0.5, 0.2, 0.0], [0.0, -1.0, 0.3], [0.1, 0.0, 0.2]])
+    law = transition_law(LinearProcess(rate, torch.ones(3), 0.7 * torch.eye(3)), x, 0.0, torch.tensor([0.8]))
+    normals = torch.distributions.MultivariateNormal(law.means[-1][:, None], law.covariances[-1])
+    torch.testing.assert_close(law.log_density(y), normals.log_prob(y), rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_expected_density_is_the_sum_over_pairs(linear: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, y = (4.0 + torch.rand(n, 2, generator=generator, dtype=torch.float64) for n in (6, 5))
+    plan = torch.rand(6, 5, generator=generator, dtype=torch.float64)
+    data = Snapshots([0.0, 0.4], [x, y])
+    reference = (Linear(sigma=0.3) if linear else LotkaVolterra(sigma=0.3)).start(data)
+    slopes = []
+    for form in ("pairs", "moments"):
+        law = transition_law(reference, x, 0.0, torch.tensor([0.4]))
+        value = (plan * law.log_density(y)).sum() if form == "pairs" else law.expected_log_density(y, plan)
+        slopes.append((value, *torch.autograd.grad(value, list(reference.parameters()))))
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
