@@ -221,11 +221,13 @@ class ReferenceRefinement(BridgeEstimator):
         matched: bool = True,
     ) -> Self:
         """Learn one reference and solve the bridge under it."""
-        reference = self._learn(data, root, progress=progress, checkpoint=checkpoint, resume=resume, matched=matched)
+        reference = self._learn_reference(
+            data, root, progress=progress, checkpoint=checkpoint, resume=resume, matched=matched
+        )
         self._adopt(self._solve(reference, data, self._family(data.dim)[1]), data)
         return self
 
-    def _learn(
+    def _learn_reference(
         self,
         data: Snapshots,
         root: int,
@@ -299,7 +301,7 @@ class ReferenceRefinement(BridgeEstimator):
         def fitting(family: ReferenceFamily) -> Callable[[Snapshots], LearnableReference]:
             few = min(self.iterations, CANDIDATE_ITERATIONS)
             plain = self.clone().set_params(family=family, sigma=sigma, intervals=None, iterations=few)
-            return lambda part: plain.clone()._learn(part, root, progress=False, matched=not held_out)
+            return lambda part: plain.clone()._learn_reference(part, root, progress=False, matched=not held_out)
 
         choice, index, share = reference_choice(
             [(family.name, fitting(family)) for family in families],
@@ -311,7 +313,7 @@ class ReferenceRefinement(BridgeEstimator):
             progress=bool(options["progress"]),
         )
         best = self.clone().set_params(family=families[index], sigma=sigma)
-        best._learn(data, root, matched=not held_out, **options)
+        best._learn_reference(data, root, matched=not held_out, **options)
         for name in ("seed_", "history_", "reference_", "parameters_"):
             setattr(self, name, getattr(best, name))
         self.choice_ = choice
