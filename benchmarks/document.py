@@ -224,8 +224,8 @@ PAGES = {
     "fractional_speed": (
         "Fractional noise: speed",
         "python benchmarks/fractional_speed.py --json benchmarks/results/fractional_speed.json",
-        "Seconds of the processor of a path over ours stand under `peer`: ours in batches of 2000 paths, the others, fbm "
-        "and stochastic too, one path a call. Run beside other work on the same cores.",
+        "Seconds of the processor of a path over ours stand under `peer`: ours in batches of 2000 paths, the others, "
+        "fbm and stochastic too, one path a call. Run beside other work on the same cores.",
     ),
     "mjp": (
         "Markov jump processes",
