@@ -232,7 +232,8 @@ PAGES = {
         "python benchmarks/mjp.py --json benchmarks/results/mjp.json",
         "One thread, seconds of the processor. Low and high are two standard errors of the mean over draws. Peers are "
         "the better of two published networks (Berghaus et al. 2024), which grow worse from K = 1000 on, and the "
-        "likelihoods that the R package msm publishes. Run beside another benchmark.",
+        "likelihoods that the R package msm publishes. Run beside another benchmark. Every link had a rate of its own "
+        "(`shared_rates=False`), and the network read every look of dense recordings.",
     ),
     "million": (
         "A million cells",
