@@ -59,6 +59,9 @@ __all__ = ["MultiMarginalBridge"]
 _DENSE_PAIRS = 25_000_000
 """Pairs of a coupling that are held at once."""
 
+_SOLVED_PAIRS = 4_000_000
+"""Pairs beyond which a coupling is solved in blocks also where it is held: dense rounds would leave every cache."""
+
 _BLOCK_PAIRS = 1_500_000
 """Pairs of a block of rows of a larger one: some megabytes, near to the caches of a processor."""
 
@@ -181,6 +184,8 @@ class MultiMarginalBridge(GluedPaths):
             }
             a, b = bridge.weights[k : k + 2]
             block = bridge.block_rows(k)
+            if block is None and rows_at_once is None and len(law.factor) == 1 and len(a) * len(b) > _SOLVED_PAIRS:
+                block = max(1, _BLOCK_PAIRS // len(b))
             log_density = law.log_density(bridge.samples[k + 1]) if block is None else None
             in_rows = density_rows(law, bridge.samples[k + 1])
             if block is not None:

@@ -28,7 +28,7 @@ from gendyn.coupling.static_bridge import StaticBridge, bridge_kl, static_bridge
 
 __all__ = ["LogDensities", "blocked_bridge", "truncated_plan"]
 
-_FEW = 5000
+_FEW = 1500
 """Rows of either side, at most, whose dense solution is the start."""
 
 _LEAST_SUM = 1e-250
