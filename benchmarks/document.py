@@ -194,8 +194,9 @@ PAGES = {
     "irregular_interpolation": (
         "Irregular series: interpolation, and who survives",
         "python benchmarks/irregular_interpolation.py --json benchmarks/results/irregular_interpolation.json",
-        "One division of patients for interpolation and five starts; five divisions for mortality. Thresholds of both "
-        "were set by people who had seen these divisions, which flatters a little.",
+        "One division of patients for interpolation and five starts; five divisions for mortality. Rows of a version "
+        "in which a value beyond five deviations said no more, as people who had seen these divisions chose, which "
+        "flatters a little; in this version that follows from the size of the sample.",
     ),
     "sde_training_speed": (
         "Neural SDEs: a step of training",
