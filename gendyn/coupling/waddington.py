@@ -84,18 +84,11 @@ def waddington_plan(
     """
     first, second = check_samples(x0, x1)
     prices = check_relaxation(relaxation)
-    if not 0 < regularisation < math.inf:
-        raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
-    if growth_iterations < 1:
-        raise ValueError(f"growth_iterations must be at least 1; got {growth_iterations}")
-    if components is not None and components < 1:
-        raise ValueError(f"components must be at least 1, or None for all features; got {components}")
-    g = _expected(growth, first)
+    _check_numbers(regularisation, growth_iterations, components)
+    p = _expected(growth, first) / len(first)
     costs = cost_matrix(*_leading(first, second, components))
-    costs = costs / median_cost(costs)
-    p, even = g / len(first), check_weights(None, second, "x1")
-    result = None
-    for _ in range(growth_iterations):
+    costs, even = costs / median_cost(costs), check_weights(None, second, "x1")
+    for k in range(growth_iterations):
         q = even * p.sum()
         # The plan is a_i b_j e^((f + g - c) / epsilon), and the map's kernel has no weights in it.
         weighted = costs + regularisation * (p.log()[:, None] + q.log())
@@ -104,10 +97,20 @@ def waddington_plan(
         )
         if not result.marginal_error <= tolerance:
             _warn(result.marginal_error, used)
-        mass = result.mass if not all(map(math.isinf, prices)) else float(p.sum())
-        p = (result.plan.marginals[0] * mass).clamp_min(torch.finfo(torch.float64).tiny)
-    assert result is not None
+        if k + 1 < growth_iterations:
+            mass = result.mass if not all(map(math.isinf, prices)) else float(p.sum())
+            p = (result.plan.marginals[0] * mass).clamp_min(torch.finfo(torch.float64).tiny)
     return result
+
+
+def _check_numbers(regularisation: float, growth_iterations: int, components: int | None) -> None:
+    """Raise a ValueError where one of the three is out of range."""
+    if not 0 < regularisation < math.inf:
+        raise ValueError(f"regularisation must be positive and finite; got {regularisation}")
+    if growth_iterations < 1:
+        raise ValueError(f"growth_iterations must be at least 1; got {growth_iterations}")
+    if components is not None and components < 1:
+        raise ValueError(f"components must be at least 1, or None for all features; got {components}")
 
 
 def _warn(error: float, iterations: int) -> None:
