@@ -215,7 +215,7 @@ PAGES = {
         "Fractional noise: Hurst indices",
         "python benchmarks/hurst.py --json benchmarks/results/hurst.json",
         "Peers marked `literature` are quoted, not run. Rows of noisy paths with H up to .7 have intervals of the "
-        "profile likelihood; all other rows were stored before, with intervals by the curvature. Run beside other work.",
+        "profile likelihood; all other rows were stored before, with intervals by the curvature. Run beside others.",
     ),
     "fractional_paired": (
         "Fractional noise: bridges between aligned pairs",
