@@ -62,6 +62,10 @@ class MarkovJumpModel(Estimator):
     noise
         How labels go wrong: ``"estimate"`` (one probability, found), a known probability, or ``"confusion"`` (a matrix,
         found). 0 takes every label at its word.
+    polish
+        With ``method="auto"``, how much of a rate is the likelihood's, searched from where the network points:
+        ``"auto"`` by its jumps, see above; ``True``: all of it, however few they are; ``False``: nothing, which is
+        ``"zero-shot"``.
     allowed
         Which jumps there may be, ``(S, S)`` booleans; by default all, and the likelihood gives links that the network
         thinks absent a rate only where that pays.
@@ -141,6 +145,7 @@ class MarkovJumpModel(Estimator):
         method: Method = "auto",
         *,
         noise: Literal["estimate", "confusion"] | float = "estimate",
+        polish: Literal["auto"] | bool = "auto",
         allowed: Any = None,
         n_states: int | None = None,
         emission: Literal["labels", "gaussian"] = "labels",
@@ -157,6 +162,7 @@ class MarkovJumpModel(Estimator):
     ) -> None:
         self.method = method
         self.noise = noise
+        self.polish = polish
         self.allowed = allowed
         self.n_states = n_states
         self.emission = emission
@@ -222,7 +228,7 @@ class MarkovJumpModel(Estimator):
         by = StartingPoint.by_counts if self.method == "em" else StartingPoint.by_network
         start = by(seen, emission, allowed, law)
         self._belief = start.belief
-        if self.method == "zero-shot" and start.counted is not None:
+        if not self._searches and start.counted is not None:
             found = LikelihoodFit(start.parameters, start.counted, [], True, 0)
         else:
             found = polish(
@@ -258,9 +264,9 @@ class MarkovJumpModel(Estimator):
         self._check_fitted()
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {level}")
-        errors = None if self.method == "zero-shot" else self._errors
-        low, high = self._estimate.interval(errors, level)
-        if self._belief is None:
+        estimate = self._estimate
+        low, high = estimate.interval(self._errors if self._searches else None, level)
+        if estimate.belief is None:
             high = torch.where(self.identifiable_[:, None], high, torch.inf)
         allowed = check_mask(self.allowed, len(high), "allowed")
         if allowed is not None:
@@ -366,12 +372,12 @@ class MarkovJumpModel(Estimator):
         self.noise_ = now.noise.wrong if isinstance(now.noise, LabelNoise) else 0.0
         self._log_likelihood = found.events.log_likelihood if found.history else None
         self.identifiable_ = events.dwell > time_unit(seen)
-        if self.method == "em" and not bool(self.identifiable_.all()):
-            prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
-            self._likely = torch.where(self.identifiable_[:, None], self._likely, prior)
         self._changes = seen.n_changes
         self._shared: SharedRates | None = None
-        if self.method == "auto" and self.shared_rates and bool(self._estimate.weight().any()):
+        if self._estimate.belief is None and not bool(self.identifiable_.all()):
+            prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
+            self._likely = torch.where(self.identifiable_[:, None], self._likely, prior)
+        if self._estimate.belief is not None and self.shared_rates and bool(self._estimate.weight().any()):
             self._shared = SharedRates.of_likelihood(self._likely, self._errors, self.jumps_, self.exposure_)
         off = self._estimate.rates()
         self.rate_matrix_ = off - torch.diag(off.sum(1))
@@ -382,9 +388,15 @@ class MarkovJumpModel(Estimator):
         self._warn(seen)
 
     @property
+    def _searches(self) -> bool:
+        """Whether the likelihood is asked."""
+        return self.method != "zero-shot" and self.polish is not False
+
+    @property
     def _estimate(self) -> RateEstimate:
-        likely = None if self.method == "zero-shot" else self._likely
-        return RateEstimate(likely, self.jumps_, self.exposure_, self._changes, self._belief, self._shared)
+        likely = self._likely if self._searches else None
+        belief = None if self.polish is True else self._belief
+        return RateEstimate(likely, self.jumps_, self.exposure_, self._changes, belief, self._shared)
 
     @property
     def link_probability_(self) -> Tensor | None:
@@ -409,7 +421,7 @@ class MarkovJumpModel(Estimator):
         return self._known_errors
 
     def _warn(self, seen: StateObservations) -> None:
-        asked = self.method != "zero-shot" and self.noise_ == 0 and self.emission == "labels"
+        asked = self._searches and self.noise_ == 0 and self.emission == "labels"
         self.embeddable_ = not (asked and warn_if_not_embeddable(seen, stacklevel=4))
         warn_if_far_apart(seen, self.rate_matrix_, stacklevel=4)
 
@@ -421,7 +433,7 @@ class MarkovJumpModel(Estimator):
         return options_of(plain)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        errors = torch.zeros_like(self._likely) if self.method == "zero-shot" else self._errors
+        errors = self._errors if self._searches else torch.zeros_like(self._likely)
         tensors = {
             "rates": self.rate_matrix_,
             "likely": self._likely,

@@ -123,3 +123,43 @@ def test_kinds_say_what_entry_says():
 def test_a_prior_that_is_none_is_refused(options):
     with pytest.raises(ValueError, match="prior_jumps and prior_time"):
         MarkovJumpModel(**options).fit(pairs([[8, 2], [1, 9]]), progress=False)
+
+
+def few_jumps() -> Paths:
+    times = torch.linspace(0.0, 2.5, 100)
+    return gendyn.sample(RATCHET, RATCHET.initial(40, seed=3), times, seed=3)
+
+
+def test_polish_says_how_much_of_the_rates_is_the_likelihoods(tmp_path):
+    data = few_jumps()
+    fits = {polish: MarkovJumpModel(noise=0.0, polish=polish).fit(data, progress=False) for polish in (False, True)}
+    network = MarkovJumpModel("zero-shot", noise=0.0).fit(data, progress=False)
+    torch.testing.assert_close(fits[False].rate_matrix_, network.rate_matrix_)
+    for bound, other in zip(fits[False].interval(0.8), network.interval(0.8), strict=True):
+        torch.testing.assert_close(bound, other, equal_nan=True)
+    # All of it is the likeliest among the links that were opened, as the likelihood alone finds it.
+    whole = fits[True]
+    assert whole.log_likelihood_ > network.log_likelihood_
+    likely = MarkovJumpModel("em", noise=0.0, allowed=whole.rate_matrix_ > 0).fit(data, progress=False)
+    torch.testing.assert_close(whole.rate_matrix_, likely.rate_matrix_, rtol=1e-3, atol=1e-4)
+    low, high = whole.interval(0.9)
+    off = ~torch.eye(6, dtype=torch.bool)
+    assert bool((low[off] <= whole.rate_matrix_[off] + 1e-9).all())
+    assert bool((high[off] >= whole.rate_matrix_[off] - 1e-9).all())
+    whole.save(tmp_path / "jumps.safetensors")
+    again = MarkovJumpModel.load(tmp_path / "jumps.safetensors")
+    for bound, other in zip(again.interval(0.9), (low, high), strict=True):
+        torch.testing.assert_close(bound, other, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"polish": "always"}, "'auto', True or False"),
+        ({"method": "em", "polish": False}, "contradict"),
+        ({"method": "zero-shot", "polish": True}, "contradict"),
+    ],
+)
+def test_polish_that_means_nothing_is_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        MarkovJumpModel(**options).fit(pairs([[8, 2], [1, 8]]), progress=False)
