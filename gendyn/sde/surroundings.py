@@ -42,6 +42,9 @@ _GROUPS = 5
 _SOME = 20
 """Errors of a channel from which on its deviation is theirs."""
 
+_FAR = 5.0
+"""Deviations within which other channels are always listened to: tails of short recordings are heavier than normal."""
+
 _COUNT = SURROUNDINGS.index("count")
 
 
@@ -127,8 +130,8 @@ class SurroundingsRidge:
     near
         Time within which another channel was observed at nearly the same moment.
     far
-        Deviations beyond which other channels say no more ``(D,)``, see
-        :func:`~gendyn.sde.series_scaling.normal_reach`.
+        Deviations beyond which other channels say no more ``(D,)``: five, or what a normal sample of that size
+        reaches, see :func:`~gendyn.sde.series_scaling.normal_reach`.
 
     Examples
     --------
@@ -164,7 +167,7 @@ class SurroundingsRidge:
         sets = [[0], own, range(_OWN + dim), range(_OWN + 2 * dim)]
         whose = torch.arange(len(told)) if series is None else series
         start, parts = told[..., 0].clone(), []
-        far = normal_reach((~outcome.isnan()).sum((0, 1))).to(told)
+        far = normal_reach((~outcome.isnan()).sum((0, 1))).clamp_min(_FAR).to(told)
         for d in range(dim):
             b, q = torch.nonzero(~outcome[:, :, d].isnan(), as_tuple=True)
             features = _features(told[b, q], d, near, far)

@@ -1,6 +1,7 @@
 """Diffusions that jump: closed forms, what the jumps leave alone, reproducibility, gradients, and what is refused."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -296,15 +297,18 @@ def test_neither_batch_nor_chunk_shows(name):
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(whole.values[:, 0], x0)
     assert not torch.equal(sample(process, x0, [0.0, 0.3, 2.0], **(run | {"seed": 3})).values, whole.values)
+    # A product with one matrix for all paths rounds by the number of its rows on some processors; all else is bitwise.
+    additive = name == "exact_linear" or getattr(process, "noise_type", None) == "additive"
+    alike = partial(torch.testing.assert_close, rtol=0, atol=1e-12 if additive else 0)
     parts = sample(process, x0, [0.0, 0.3, 2.0], **run, chunk=256)
-    assert torch.equal(parts.values, whole.values)
+    alike(parts.values, whole.values)
     assert dict(parts.info) == dict(whole.info)
     for small in (1, 77, 300):
-        assert torch.equal(sample(process, x0[:small], [0.0, 0.3, 2.0], **run).values, whole.values[:small])
+        alike(sample(process, x0[:small], [0.0, 0.3, 2.0], **run).values, whole.values[:small])
     own = torch.rand(600, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)
     own[::3, 2] = own[::3, 1]
     moved = sample(process, x0, own, **run)
-    assert torch.equal(sample(process, x0, own, **run, chunk=256).values, moved.values)
+    alike(sample(process, x0, own, **run, chunk=256).values, moved.values)
     assert torch.equal(moved.values[::3, 1], moved.values[::3, 2])
     assert bool(torch.isfinite(moved.values).all())
 

@@ -91,7 +91,9 @@ def test_there_and_back_it_is_the_same_process(noise_type):
         p.noise_dim,
     )
     run = {"step": 0.1, "seed": 2, "solver": "heun"}
-    assert torch.equal(sample(again, X0, [0.0, 1.0], **run).values, sample(p, X0, [0.0, 1.0], **run).values)
+    there, back = (sample(q, X0, [0.0, 1.0], **run).values for q in (p, again))
+    # One diffusion for all or one for each path: products of matrices round alike on some processors only.
+    torch.testing.assert_close(back, there, rtol=1e-13, atol=1e-13)
 
 
 def test_the_seed_decides_and_nothing_global():
