@@ -6,8 +6,9 @@ from an explicit interval keyed by our seed: left to itself, torchsde takes a se
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torchsde
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from gendyn.data import Paths
 from gendyn.randomness import Seed, as_seed
-from gendyn.sampling.process import Calculus, NoiseType, Process, noise_dim, refuse_jumps
+from gendyn.sampling.adjoint import parameters_of
+from gendyn.sampling.process import Calculus, NoiseType, Process, is_diagonal, noise_dim, refuse_jumps
 
 __all__ = ["as_torchsde", "from_torchsde", "sample_with_torchsde"]
 
@@ -124,8 +126,10 @@ def sample_with_torchsde(
     step: float,
     seed: Seed = 0,
     levy_area: str = "space-time",
+    gradient: Literal["none", "backprop", "adjoint"] = "none",
+    parameters: Sequence[Tensor] | None = None,
 ) -> Paths:
-    """Simulate by torchsde: an independent implementation to compare with, and its Levy-area approximations.
+    """Simulate by torchsde: an independent implementation, its Levy-area approximations, and its adjoint.
 
     Parameters
     ----------
@@ -135,11 +139,18 @@ def sample_with_torchsde(
         A method of torchsde's; by default its own choice.
     levy_area
         ``"none"``, ``"space-time"``, ``"davie"`` or ``"foster"``; some of its methods need one.
+    gradient
+        ``"none"``; ``"backprop"`` through torchsde's steps; or ``"adjoint"``: an equation for the gradient is solved
+        back along the same Brownian path, of which no graph is kept. Its error shrinks with the step.
+    parameters
+        Tensors beside ``x0`` that an adjoint gradient is wanted of, none computed from another; by default
+        ``process.parameters()``.
 
     Raises
     ------
     ValueError
-        If the process has no noise, or times or step do not fit. What torchsde refuses, it says in its own words.
+        If the process has no noise, or times, step or gradient do not fit. What torchsde refuses, it says in its own
+        words.
 
     Examples
     --------
@@ -156,6 +167,20 @@ def sample_with_torchsde(
         )
     if not step > 0:
         raise ValueError(f"step must be positive; got {step}")
+    if gradient not in ("none", "backprop", "adjoint"):
+        raise ValueError(f"gradient must be 'none', 'backprop' or 'adjoint'; got {gradient!r}")
+    wanted = parameters_of(process, parameters)
+    if gradient == "adjoint":
+        if not wanted and not x0.requires_grad:
+            raise ValueError(
+                "gradient='adjoint' needs something that a gradient is wanted of: x0, or parameters of the process "
+                "that require one; give them as parameters=, or use gradient='none'"
+            )
+        if process.noise_type == "diagonal" and not is_diagonal(process, grid[0], x0):
+            raise ValueError(
+                "an entry of the diffusion, which is declared diagonal, changes with another coordinate: the adjoint "
+                "would tend to a wrong gradient; declare noise_type 'general', or use gradient='backprop'"
+            )
     # Twice the step beyond the end: rounding makes torchsde ask for a little more than the last time.
     path = torchsde.BrownianInterval(
         t0=float(grid[0]),
@@ -167,8 +192,13 @@ def sample_with_torchsde(
         entropy=as_seed(seed) % 2**32,
         levy_area_approximation=levy_area,
     )
-    with torch.no_grad():
-        values = torchsde.sdeint(as_torchsde(process), x0, grid, bm=path, method=method, dt=step)
+    if gradient == "adjoint":
+        values = torchsde.sdeint_adjoint(
+            as_torchsde(process), x0, grid, bm=path, method=method, dt=step, adjoint_params=wanted
+        )
+    else:
+        with torch.no_grad() if gradient == "none" else contextlib.nullcontext():
+            values = torchsde.sdeint(as_torchsde(process), x0, grid, bm=path, method=method, dt=step)
     return Paths(
         grid, values.transpose(0, 1).contiguous(), info={"solver": f"torchsde {method or 'default'}", "step": step}
     )

@@ -23,11 +23,16 @@ is to be within variance :math:`w g^2` of a after a time :math:`\delta` steps by
 with c = 1: the step of a bridge narrows. With learned a, c and w and a network :math:`\nu` this is the posterior.
 A step costs :math:`\tfrac12 |u|^2 \Delta t + \tfrac12 \sum (r - 1 - \log r)`, so that the bound holds exactly, however
 long the steps are, for the prior in Euler-Maruyama steps. After the last observation prior and posterior are one.
+
+Within a step all that does not depend on the state is constant, so that each step is a stochastic differential equation
+of its own, which torchsde's adjoint goes back along; the divergence is a feature of it. The bound is the same, and its
+gradient is that of equations in continuous time: nearer to it, the shorter the steps are.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -37,12 +42,12 @@ from torch.nn.functional import softplus
 from gendyn.data import time_since_observation
 from gendyn.nn import MLP, seeded_linear
 from gendyn.randomness import derive_seed, torch_generator
-from gendyn.sampling import sample
+from gendyn.sampling import sample, sample_with_torchsde
 from gendyn.sde.series import Series
 
 __all__ = ["EvidenceBound", "LatentModel", "LatentPrior", "ReverseEncoder"]
 
-Gradient = Literal["none", "backprop", "checkpoint"]
+Gradient = Literal["none", "backprop", "checkpoint", "adjoint"]
 
 
 class EvidenceBound(NamedTuple):
@@ -163,14 +168,44 @@ class _Steps:
 
     def drift_diffusion(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both."""
-        z, part = x[:, :-1], self.parts[int(t)].first(len(x))
-        g = self.model.prior.diffusion(part.time, z)
-        u, r = self.model.steer(z, g, part)
-        f = self.model.prior.drift(part.time, z) + g * u
-        spent = 0.5 * (u.square() * part.step + r - 1 - r.log()).sum(1, keepdim=True)
-        # Roots of each by itself: the root of a product has no gradient where a step has no length.
-        g = g * r.sqrt() * part.step.sqrt()
-        return torch.cat([f * part.step, spent], dim=1), torch.cat([g, torch.zeros_like(spent)], dim=1)
+        return _step_coefficients(self.model, self.parts[int(t)].first(len(x)), x)
+
+
+class _OneStep:
+    """A step of :class:`_Steps`, over a unit of time."""
+
+    noise_type: Literal["diagonal"] = "diagonal"
+    calculus: Literal["ito"] = "ito"
+
+    def __init__(self, model: LatentModel, part: StepPart) -> None:
+        self.model, self.part = model, part
+        self.dim = self.noise_dim = model.latent + 1
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Return the drift over the step."""
+        return _step_coefficients(self.model, self.part.first(len(x)), x)[0]
+
+    def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
+        """Return the diffusion over the step."""
+        return _step_coefficients(self.model, self.part.first(len(x)), x)[1]
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Return what a step's coefficients are computed from, without what the parts of the step come from."""
+        for module in (self.model.prior, self.model.state, self.model.extra):
+            yield from module.parameters()
+        yield from self.part
+
+
+def _step_coefficients(model: LatentModel, part: StepPart, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return drift and diffusion over a step, of a state and the divergence it has spent."""
+    z = x[:, :-1]
+    g = model.prior.diffusion(part.time, z)
+    u, r = model.steer(z, g, part)
+    f = model.prior.drift(part.time, z) + g * u
+    spent = 0.5 * (u.square() * part.step + r - 1 - r.log()).sum(1, keepdim=True)
+    # Roots of each by itself: the root of a product has no gradient where a step has no length.
+    g = g * r.sqrt() * part.step.sqrt()
+    return torch.cat([f * part.step, spent], dim=1), torch.cat([g, torch.zeros_like(spent)], dim=1)
 
 
 class StepPart(NamedTuple):
@@ -287,12 +322,27 @@ class LatentModel(nn.Module):
         mean, log_deviation = (part.repeat(n_samples, 1) for part in self.start(series))
         noise = torch.randn(mean.shape, generator=torch_generator(seed, "start"), dtype=mean.dtype).to(mean)
         begin = torch.cat([mean + log_deviation.exp() * noise, torch.zeros_like(mean[:, :1])], dim=1)
-        found = sample(
-            _Steps(self, series, grid, n_samples), begin, torch.arange(grid.shape[-1], dtype=torch.float64),
-            solver="euler_maruyama", substeps=1, seed=derive_seed(seed, "path"), gradient=gradient,
-        ).values  # fmt: skip
+        if gradient == "adjoint":
+            found = self._adjoint_paths(self.plan(series, grid, n_samples), begin, seed)
+        else:
+            found = sample(
+                _Steps(self, series, grid, n_samples), begin, torch.arange(grid.shape[-1], dtype=torch.float64),
+                solver="euler_maruyama", substeps=1, seed=derive_seed(seed, "path"), gradient=gradient,
+            ).values  # fmt: skip
         found = found.reshape(n_samples, len(series), *found.shape[1:])
         return found[..., :-1], found[:, :, -1, -1]
+
+    def _adjoint_paths(self, parts: list[StepPart], begin: Tensor, seed: int) -> Tensor:
+        """Return paths ``(B, M, h + 1)`` whose gradient goes back by torchsde's adjoint, from each step's end."""
+        found = [begin]
+        for k, part in enumerate(parts[:-1]):
+            # One step of one equation, so that the way back has the coefficients of the way forth.
+            path = sample_with_torchsde(
+                _OneStep(self, part), found[-1], [0.0, 1.0], method="euler", step=1.0, levy_area="none",
+                seed=derive_seed(seed, "path", k), gradient="adjoint",
+            )  # fmt: skip
+            found.append(path.values[:, -1])
+        return torch.stack(found, dim=1)
 
     def bound(
         self,
@@ -317,7 +367,8 @@ class LatentModel(nn.Module):
         n_samples
             Noise paths ``S`` of each series.
         gradient
-            Of :func:`gendyn.sample`.
+            Of :func:`gendyn.sample`; or ``"adjoint"``, that of :func:`gendyn.sampling.sample_with_torchsde`, on other
+            paths for the same seed.
         """
         z, spent = self.paths(series, grid, seed=seed, n_samples=n_samples, gradient=gradient)
         at = places.to(z.device)[None, :, :, None].expand(n_samples, -1, -1, z.shape[3])

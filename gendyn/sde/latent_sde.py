@@ -43,7 +43,8 @@ class LatentSDE(LatentEstimator):
     annealing
         Share of the epochs over which the divergence from the prior comes to count fully.
     gradient
-        ``"backprop"``, or ``"checkpoint"``, which remembers less and computes more.
+        ``"backprop"``; ``"checkpoint"``, which remembers less and computes more; or ``"adjoint"``, torchsde's, whose
+        error shrinks with the step: an equation is solved back along each path, of which states alone are remembered.
     epochs, batch_size, lr, weight_decay, clip
         Training by Adam.
     validation_fraction, patience
@@ -78,7 +79,7 @@ class LatentSDE(LatentEstimator):
     step: float
     n_samples: int
     annealing: float
-    gradient: Literal["backprop", "checkpoint"]
+    gradient: Literal["backprop", "checkpoint", "adjoint"]
     process_: LatentPrior
     _model: LatentModel
 
@@ -91,7 +92,7 @@ class LatentSDE(LatentEstimator):
         step: float = 1 / 50,
         n_samples: int = 1,
         annealing: float = 0.2,
-        gradient: Literal["backprop", "checkpoint"] = "backprop",
+        gradient: Literal["backprop", "checkpoint", "adjoint"] = "backprop",
         epochs: int = 100,
         batch_size: int = 64,
         lr: float = 1e-2,
@@ -208,8 +209,8 @@ class LatentSDE(LatentEstimator):
             raise ValueError(f"step must be positive; got {self.step}")
         if not 0 <= self.annealing <= 1:
             raise ValueError(f"annealing must lie in [0, 1]; got {self.annealing}")
-        if self.gradient not in ("backprop", "checkpoint"):
-            raise ValueError(f"gradient must be 'backprop' or 'checkpoint'; got {self.gradient!r}")
+        if self.gradient not in ("backprop", "checkpoint", "adjoint"):
+            raise ValueError(f"gradient must be 'backprop', 'checkpoint' or 'adjoint'; got {self.gradient!r}")
 
     def _build(self, seed: int, like: Tensor) -> None:
         self._model = LatentModel(self._dim, self.latent, self.hidden, self.context, seed=seed).to(like)

@@ -154,3 +154,67 @@ def test_its_adjoint_takes_our_process_and_can_be_differentiated_twice():
 def test_sentences(call, error, message):
     with pytest.raises(error, match=message):
         call(process("diagonal", "ito"))
+
+
+class Geometric(torch.nn.Module):
+    """Geometric Brownian motion with rates that are learned."""
+
+    noise_type, dim = "diagonal", 2
+
+    def __init__(self, calculus):
+        super().__init__()
+        self.calculus = calculus
+        self.rate = torch.nn.Parameter(torch.tensor([0.3, -0.5], dtype=torch.float64))
+        self.volatility = torch.nn.Parameter(torch.tensor([0.4, 0.7], dtype=torch.float64))
+
+    def drift(self, t, x):
+        return self.rate * x
+
+    def diffusion(self, t, x):
+        return self.volatility * x
+
+
+@pytest.mark.parametrize("calculus", ["ito", "stratonovich"])
+def test_the_adjoint_tends_to_the_gradient_of_the_closed_form(calculus):
+    brownian = SDE(lambda t, x: 0 * x, lambda t, x: torch.ones_like(x), dim=2)
+    errors = []
+    for step in (0.05, 0.0125):
+        model, start = Geometric(calculus), X0.clone().requires_grad_(True)
+        options = {"step": step, "seed": 3, "levy_area": "space-time"}
+        found = sample_with_torchsde(model, start, [0.0, 0.5, 1.0], gradient="adjoint", **options).values
+        found.sum().backward()
+        w = sample_with_torchsde(brownian, 0 * X0, [0.0, 0.5, 1.0], **options).values
+        t = torch.tensor([0.0, 0.5, 1.0], dtype=X0.dtype)[None, :, None]
+        drag = model.volatility.detach() if calculus == "ito" else 0.0
+        growth = torch.exp((model.rate - drag * model.volatility / 2) * t + model.volatility * w).detach()
+        # What each path adds to a gradient; they cancel in the sum, so that errors are told by their sizes.
+        parts = [t * X0[:, None] * growth, (w - drag * t) * X0[:, None] * growth]
+        told = [
+            (p.grad - part.sum((0, 1))).abs().max() / part.abs().sum((0, 1)).min()
+            for p, part in zip(model.parameters(), parts, strict=True)
+        ]
+        told.append((start.grad / growth.sum(1) - 1).abs().max())
+        errors.append(float(max(told)))
+    assert errors[0] < 0.05
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_backprop_goes_through_the_steps_of_torchsde():
+    model, start = Geometric("ito"), X0.clone().requires_grad_(True)
+    options = {"method": "euler", "step": 0.25, "seed": 3}
+    sample_with_torchsde(model, start, [0.0, 1.0], gradient="backprop", **options).values[:, -1].sum().backward()
+    plain = sample_with_torchsde(model, X0, [0.0, 1.0], **options).values
+    assert not plain.requires_grad
+    # The end is proportional to the start.
+    assert torch.allclose(start.grad, plain[:, -1] / X0)
+
+
+def test_gradients_that_torchsde_cannot_find_are_refused():
+    mixed = SDE(lambda t, x: -x, lambda t, x: x.flip(1), dim=2)
+    for process_, x0, gradient, said in [
+        (Geometric("ito"), X0, "checkpoint", "gradient must be 'none', 'backprop' or 'adjoint'"),
+        (SDE(lambda t, x: -x, lambda t, x: x, dim=2), X0, "adjoint", "needs something that a gradient is wanted of"),
+        (mixed, X0.clone().requires_grad_(True), "adjoint", "changes with another coordinate"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            sample_with_torchsde(process_, x0, [0.0, 1.0], step=0.5, gradient=gradient)

@@ -138,3 +138,60 @@ def test_a_series_in_a_ragged_batch_has_the_bound_it_has_alone() -> None:
     for k, part in enumerate(parts):
         assert torch.allclose(part.narrowing[1:], own[k].narrowing, atol=1e-12)
         assert torch.allclose(part.aim[1:] * part.active[1:], own[k].aim * own[k].active, atol=1e-12)
+
+
+def adjoint_and_unrolled(longest: float) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return gradients of the bound of a ragged batch: by the adjoint, and through steps written out on its noise."""
+    times = torch.tensor([[0.0, 0.4, 1.0, 1.5], [0.0, 0.7, 0.7, 0.7]], dtype=torch.float64)
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(2, 4, 2, generator=draw, dtype=torch.float64)
+    values[1, 2:] = math.nan
+    series = Series(times, values, torch.tensor([4, 2]))
+    grid, places = step_times(times, series.lengths, longest=longest, wanted=times)
+    assert places is not None
+    model = LatentModel(2, 2, 8, 4, seed=0).double()
+    with torch.no_grad():
+        model.extra.weight.normal_(std=0.3, generator=draw)
+    model.bound(series, grid, places, seed=3, n_samples=16, gradient="adjoint").value().sum().backward()  # type: ignore[no-untyped-call]
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    z, spent = (part.detach() for part in model.paths(series, grid, seed=3, n_samples=16, gradient="adjoint"))
+    z = z.flatten(0, 1)
+    mean, log_deviation = (part.repeat(16, 1) for part in model.start(series))
+    x = mean + log_deviation.exp() * ((z[:, 0] - mean) / log_deviation.exp()).detach()
+    states, cost = [x], torch.zeros(len(x), dtype=torch.float64)
+    for k, part in enumerate(model.plan(series, grid, 16)[:-1]):
+        g = model.prior.diffusion(part.time, x)
+        u, r = model.steer(x, g, part)
+        middle, width = x + (model.prior.drift(part.time, x) + g * u) * part.step, g * r.sqrt() * part.step.sqrt()
+        noise = ((z[:, k + 1] - middle) / width.clamp_min(1e-12)).detach()
+        cost = cost + 0.5 * (u.square() * part.step + r - 1 - r.log()).sum(1)
+        x = middle + width * noise
+        states.append(x)
+    path = torch.stack(states, dim=1)
+    assert torch.allclose(path, z, atol=1e-9)
+    assert torch.allclose(cost, spent.flatten(), atol=1e-9)
+    at = places.repeat(16, 1)[:, :, None].expand(-1, -1, 2)
+    looks = values.repeat(16, 1, 1)
+    error = (looks.nan_to_num() - model.decoder(path.gather(1, at))) / model.log_noise.exp()
+    density = -0.5 * error.square() - model.log_noise - 0.5 * math.log(2 * math.pi)
+    told = torch.where(looks.isfinite(), density, 0.0).sum((1, 2))
+    prior = torch.distributions.Normal(model.start_mean, model.start_log_deviation.exp())
+    start = torch.distributions.kl_divergence(torch.distributions.Normal(mean, log_deviation.exp()), prior).sum(1)
+    ((told - cost - start).sum() / 16).backward()  # type: ignore[no-untyped-call]
+    return found, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_the_adjoint_gradient_tends_to_that_through_the_steps() -> None:
+    errors = []
+    for longest in (0.05, 0.00625):
+        found, right = adjoint_and_unrolled(longest)
+        assert found.keys() == right.keys()
+        # Nothing of the path's equation stands between these and the bound.
+        for name in ("start_mean", "start_log_deviation", "decoder.layers.0.weight"):
+            assert torch.allclose(found[name], right[name], rtol=1e-9, atol=1e-9)
+        errors.append({name: float((found[name] - g).norm() / g.norm()) for name, g in right.items()})
+    # Of each parameter, not of all together: what is small would hide behind what is large.
+    assert max(errors[1].values()) < 0.1
+    assert max(errors[1].values()) < 0.4 * max(errors[0].values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,24 @@ def test_the_unit_of_time_does_not_matter() -> None:
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
+def test_a_fit_by_the_adjoint_improves_is_near_that_by_backpropagation_and_is_kept(tmp_path: Path) -> None:
+    x, times = relaxing(60), STEP * np.arange(LENGTH)
+    options: dict[str, Any] = {"latent": 1, "hidden": 8, "context": 4, "step": 0.05, "batch_size": 60, "annealing": 0.0}
+
+    def fitted(gradient: str, epochs: int) -> gd.LatentSDE:
+        model = gd.LatentSDE(**options, gradient=gradient, epochs=epochs)  # type: ignore[arg-type]
+        return model.fit(x, times=times, progress=False)
+
+    found = fitted("adjoint", 30)
+    score = found.score(x, times=times)
+    assert score > fitted("adjoint", 1).score(x, times=times) + 0.1
+    assert score == pytest.approx(fitted("backprop", 30).score(x, times=times), abs=0.1)
+    found.save(tmp_path / "model")
+    again = gd.load(tmp_path / "model")
+    assert again.gradient == "adjoint"
+    assert again.score(x, times=times) == score
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -81,6 +100,7 @@ def test_the_unit_of_time_does_not_matter() -> None:
         ({"step": 0.0}, "step must be positive"),
         ({"annealing": 2.0}, "annealing must lie"),
         ({"gradient": "none"}, "gradient must be"),
+        ({"gradient": "reversible"}, "gradient must be 'backprop', 'checkpoint' or 'adjoint'"),
         ({"validation_fraction": 1.0}, "validation_fraction must lie"),
     ],
 )
