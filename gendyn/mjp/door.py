@@ -63,7 +63,7 @@ def check_options(model: Any) -> None:
     """Raise a ValueError for the first hyper-parameter of a model that is out of range."""
     if model.method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {model.method!r}")
-    if model.polish not in ("auto", True, False):
+    if not isinstance(model.polish, bool) and model.polish != "auto":
         raise ValueError(f"polish must be 'auto', True or False; got {model.polish!r}")
     if (model.method == "zero-shot" and model.polish is True) or (model.method == "em" and model.polish is False):
         raise ValueError(

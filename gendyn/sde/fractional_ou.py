@@ -32,6 +32,7 @@ from gendyn.sde.fractional_parameters import STILL, FractionalParameters
 from gendyn.sde.fractional_posterior import FractionalPosterior
 from gendyn.sde.fractional_process import sum_as_process
 from gendyn.sde.fractional_search import highest_likelihood, profiles
+from gendyn.sde.hurst_interval import hurst_interval
 from gendyn.sde.hurst_profile import HurstProfile
 from gendyn.sde.series import Series, read_series
 from gendyn.training import Checkpoint, Estimator, fingerprint
@@ -216,7 +217,8 @@ class FractionalOU(Estimator):
         """Return lower and upper bounds of the Hurst index of each channel, ``(D,)`` each.
 
         By the profile likelihood (:mod:`gendyn.sde.hurst_profile`): every index at which, all else at its best, the
-        likelihood is not too far below the highest. Where H was given both bounds are that.
+        likelihood is not too far below the highest. Where H was given both bounds are that; a model that was saved
+        without its profile has the normal interval of :attr:`hurst_error_` on the logarithm of the odds.
 
         Raises
         ------
@@ -226,10 +228,10 @@ class FractionalOU(Estimator):
             If the level is not between 0 and 1.
         """
         self._check_fitted()
+        if not self._profiles:
+            return hurst_interval(self.hurst_, self.hurst_error_, level)
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {level}")
-        if not self._profiles:
-            return self.hurst_.clone(), self.hurst_.clone()
         low, high = zip(*(profile.interval(level) for profile in self._profiles), strict=True)
         return torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)
 

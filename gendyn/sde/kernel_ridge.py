@@ -130,8 +130,9 @@ def _kernel(x: Tensor, c: Tensor) -> Tensor:
 
 def _fit_group(x: Tensor, y: Tensor, centres: Tensor, some: Tensor, blocks: int) -> tuple[Tensor, ...]:
     """Return root, weight and bias of targets ``(n, J)`` that share a metric, and predictions of left-out rows."""
-    # Columns that are the same count as one.
-    same = torch.cdist(x[:_GRADIENTS].T, x[:_GRADIENTS].T) < 1e-9 * len(x)
+    # Columns that are the same count as one. Distances by products would lose that a column is the same as itself.
+    columns = x[:_GRADIENTS].T.contiguous()
+    same = torch.cdist(columns, columns, compute_mode="donot_use_mm_for_euclid_dist") < 1e-9 * len(x)
     metric = torch.diag(1 / same.sum(1).to(x))
     best: tuple[float, tuple[Tensor, ...]] = (math.inf, ())
     for _ in range(_ROUNDS):

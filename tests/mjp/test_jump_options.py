@@ -156,6 +156,8 @@ def test_polish_says_how_much_of_the_rates_is_the_likelihoods(tmp_path):
     ("options", "match"),
     [
         ({"polish": "always"}, "'auto', True or False"),
+        ({"polish": 0}, "'auto', True or False"),
+        ({"polish": 1}, "'auto', True or False"),
         ({"method": "em", "polish": False}, "contradict"),
         ({"method": "zero-shot", "polish": True}, "contradict"),
     ],

@@ -14,6 +14,7 @@ from scipy.special import ndtri
 import gendyn as gd
 from gendyn.sampling import sample_fractional_brownian_motion
 from gendyn.sampling.fractional import noise_autocovariance
+from gendyn.sde.hurst_interval import hurst_interval
 from gendyn.sde.hurst_profile import hurst_profile
 from gendyn.sde.quadratic_search import SearchState
 
@@ -95,3 +96,8 @@ def test_the_interval_is_that_of_the_exact_profile(seed, tmp_path):
     model.save(tmp_path / "model.safetensors")
     again = gd.load(tmp_path / "model.safetensors")
     assert again.interval(0.9) == model.interval(0.9)
+    # A file without profiles still knows how exact its indices are.
+    tensors, extra = model._state()
+    again._restore({name: v for name, v in tensors.items() if not name.startswith("profile.")}, extra)
+    for bound, normal in zip(again.interval(0.9), hurst_interval(model.hurst_, model.hurst_error_, 0.9), strict=True):
+        torch.testing.assert_close(bound, normal)

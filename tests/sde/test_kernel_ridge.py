@@ -74,6 +74,13 @@ def test_columns_that_are_the_same_count_as_one():
     assert (once(asked) - copied(told)).abs().max() < 0.02
 
 
+def test_many_columns_of_few_rows_are_told_apart():
+    # From 26 columns on, distances by products would say that a column is not the same as itself.
+    x = torch.randn(600, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ridge, _ = KernelRidge.fit(x[:100], x[:100, :1, None])
+    assert float((ridge(x[100:])[:, 0, 0] - x[100:, 0]).square().mean()) < 0.1
+
+
 def test_it_comes_back_from_its_state():
     x, y = task()
     ridge, _ = KernelRidge.fit(x, y)
