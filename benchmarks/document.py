@@ -152,7 +152,8 @@ PAGES = {
     **{
         f"bridges_{name}": (
             f"Bridges: {title}",
-            f"python benchmarks/bridges.py --set {name} --threads 1 --json benchmarks/results/bridges_{name}.json",
+            f"python benchmarks/bridges.py --set {name} {'' if name == 'pbmc500' else '--threads 1 '}"
+            f"--json benchmarks/results/bridges_{name}.json",
             "As for predator and prey: three seeds; rows marked `literature` are quoted, not run.",
         )
         for name, title in BRIDGES.items()
@@ -234,8 +235,7 @@ PAGES = {
         "python benchmarks/mjp.py --json benchmarks/results/mjp.json",
         "One thread, seconds of the processor. Low and high are two standard errors of the mean over draws. Peers are "
         "the better of two published networks (Berghaus et al. 2024), which grow worse from K = 1000 on, and the "
-        "likelihoods that the R package msm publishes. Run beside another benchmark. Every link had a rate of its own "
-        "(`shared_rates=False`), and the network read every look of dense recordings.",
+        "likelihoods that the R package msm publishes.",
     ),
     "million": (
         "A million cells",
