@@ -233,7 +233,7 @@ PAGES = {
     "mjp": (
         "Markov jump processes",
         "python benchmarks/mjp.py --json benchmarks/results/mjp.json",
-        "One thread, seconds of the processor. Low and high are two standard errors of the mean over draws. Peers are "
+        "Two threads, seconds of the processor. Low and high are two standard errors of the mean over draws. Peers are "
         "the better of two published networks (Berghaus et al. 2024), which grow worse from K = 1000 on, and the "
         "likelihoods that the R package msm publishes.",
     ),
