@@ -44,6 +44,12 @@ _SHAPES = (0.2, 0.4, 0.8, 1.6, 3.2)
 _SCALES = (0.3, 1.0, 3.0)
 """Of the mean of the Gamma law, b over that which has the mean of all links."""
 
+_NOTHING = -40.0
+"""Log of a probability that adds nothing."""
+
+_ENTRIES = 4_000_000
+"""Numbers of a matrix that is held at once, about."""
+
 
 @dataclass(frozen=True, eq=False)
 class SharedRates:
@@ -143,39 +149,12 @@ def _average(jumps: Tensor, exposure: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # Equal rates are sorted by their jumps, so that the order in which links come does not matter.
     order = torch.argsort(jumps, stable=True)
     order = order[torch.argsort((jumps / exposure)[order], stable=True)]
-    n, places = len(order), torch.arange(len(order) + 1)
-    size = places[None] - places[:, None]
-    ends = size > 0
-    total, time = (torch.where(ends, _between(v[order]), 0.0) for v in (jumps, exposure))
-    usual = float(jumps.sum() / exposure.sum())
-    restaurant = torch.lgamma(size.clamp_min(1).to(torch.float64))
-    normal = torch.lgamma(_CONCENTRATIONS) - torch.lgamma(_CONCENTRATIONS + n)
-    parts = []
-    for shape in _SHAPES:
-        for scale in _SCALES:
-            rate = shape / usual * scale
-            # Of every group, but for what is the same however links are grouped.
-            constant = shape * math.log(rate) - math.lgamma(shape)
-            gamma = constant + torch.lgamma(shape + total) - (shape + total) * (rate + time).log()
-            weights = gamma + restaurant + _CONCENTRATIONS.log()[:, None, None]
-            evidence, groups = _groups(torch.where(ends, weights, -torch.inf))
-            distinct = gamma[places[:-1], places[1:]].sum()
-            parts.append((evidence + normal, groups, distinct, shape, rate))
-    evidence = torch.stack([part[0] for part in parts])
-    shared = torch.logsumexp(evidence.flatten(), 0) - math.log(evidence.numel())
-    differ = torch.logsumexp(torch.stack([part[2] for part in parts]), 0) - math.log(len(parts))
-    odds = torch.sigmoid(shared - differ + math.log((1 - _DISTINCT) / _DISTINCT))
-    portions = odds * torch.softmax(evidence.flatten(), 0).reshape(evidence.shape)
-    sums = torch.zeros(3, n + 1, n + 1, dtype=torch.float64)
-    for portion, (_, groups, _, shape, rate) in zip(portions, parts, strict=True):
-        chance = torch.where(size > 1, (portion[:, None, None] * groups).sum(0), 0.0)
-        middle = (shape + total) / (rate + time)
-        sums += torch.stack([chance, chance * middle, chance * middle * (shape + total + 1) / (rate + time)])
-    together, first, second = _alike(_held(sums), torch.stack([jumps, exposure])[:, order])
+    moments = _SortedLinks.of(jumps[order], exposure[order]).moments()
+    together, first, second = _alike(moments, torch.stack([jumps, exposure])[:, order])
     told = together > 1e-12
     mean = torch.where(told, first / together, 0.0)
     variance = (torch.where(told, second / together, 1.0) - mean.square()).maximum(1e-12 * mean.square())
-    found = torch.empty(3, n, dtype=torch.float64)
+    found = torch.empty(3, len(order), dtype=torch.float64)
     found[:, order] = torch.stack(
         [
             torch.where(told, 1 - together, 1.0).clamp(0.0, 1.0),
@@ -186,35 +165,104 @@ def _average(jumps: Tensor, exposure: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return found[0], found[1], found[2]
 
 
+@dataclass(frozen=True, eq=False)
+class _SortedLinks:
+    """Links by increasing rate, whose groups are summed over; matrices over pairs of places are made in parts.
+
+    Attributes
+    ----------
+    jumps, time
+        Sums of the links up to each place, ``(n + 1,)``.
+    shape, rate
+        Of the Gamma laws that are tried, ``(H, 1, 1)``.
+    """
+
+    jumps: Tensor
+    time: Tensor
+    shape: Tensor
+    rate: Tensor
+
+    @classmethod
+    def of(cls, jumps: Tensor, exposure: Tensor) -> Self:
+        """Sum up, and choose laws about the mean of all links."""
+        usual = float(jumps.sum() / exposure.sum())
+        laws = torch.tensor([(a, a / usual * scale) for a in _SHAPES for scale in _SCALES], dtype=torch.float64)
+        sums = [torch.cat([v.new_zeros(1), v.cumsum(0)]) for v in (jumps, exposure)]
+        return cls(sums[0], sums[1], laws[:, :1, None], laws[:, 1:, None])
+
+    def moments(self) -> Tensor:
+        """Return, for each link, the probability to share, and what shared rates and their squares add, ``(3, n)``."""
+        n = len(self.jumps) - 1
+        swept = [self._sweep(laws) for laws in self._laws((n + 1) ** 2)]
+        forward, backward, distinct = (torch.cat(v) for v in zip(*swept, strict=True))
+        whole = forward[..., -1]
+        evidence = whole + torch.lgamma(_CONCENTRATIONS) - torch.lgamma(_CONCENTRATIONS + n)
+        shared = torch.logsumexp(evidence.flatten(), 0) - math.log(evidence.numel())
+        differ = torch.logsumexp(distinct, 0) - math.log(len(distinct))
+        odds = torch.sigmoid(shared - differ + math.log((1 - _DISTINCT) / _DISTINCT))
+        portions = odds.log() + evidence.flatten().log_softmax(0).reshape(evidence.shape)
+        forward = forward + (portions - whole + _CONCENTRATIONS.log())[..., None]
+        found = torch.zeros(3, n, dtype=torch.float64)
+        wide = evidence.shape[1] * (n + 1)
+        step = max(1, _ENTRIES // wide)
+        # Laws without evidence are left out of the sum.
+        told = portions.amax(1) > _NOTHING
+        links = _SortedLinks(self.jumps, self.time, self.shape[told], self.rate[told])
+        forward, backward = forward[told], backward[told]
+        for laws in links._laws(wide * min(n, step)):
+            for begin in range(0, n, step):
+                found += links._held(laws, slice(begin, begin + step), forward[laws], backward[laws])
+        return found
+
+    def _laws(self, entries: int) -> list[slice]:
+        """Return the laws in parts of which each has so many entries that they fit."""
+        size = max(1, _ENTRIES // entries)
+        return [slice(k, k + size) for k in range(0, len(self.shape), size)]
+
+    def _between(self, begins: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return number, jumps and time of the links from some places to every place, ``(begins, n + 1)`` each."""
+        places = torch.arange(len(self.jumps), dtype=torch.float64)
+        size, jumps, time = (v[None] - v[:-1][begins, None] for v in (places, self.jumps, self.time))
+        return size, jumps.clamp_min(0.0), time.clamp_min(0.0)
+
+    def _weights(self, laws: slice, begins: slice) -> Tensor:
+        r"""Return :math:`\log(w_{ij} / \theta)` of groups that begin at some places, ``(H, begins, n + 1)``."""
+        shape, rate = self.shape[laws], self.rate[laws]
+        size, jumps, time = self._between(begins)
+        gamma = shape * rate.log() - torch.lgamma(shape) + torch.lgamma(shape + jumps)
+        gamma = gamma - (shape + jumps) * (rate + time).log()
+        restaurant = torch.lgamma(torch.arange(len(self.jumps), dtype=torch.float64).clamp_min(1.0))
+        return torch.where(size > 0, gamma + restaurant[size.clamp_min(0.0).to(torch.int64)], -torch.inf)
+
+    def _sweep(self, laws: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logs of both recursions ``(H, thetas, n + 1)``, and the evidence of links that all differ ``(H,)``."""
+        weights, price = self._weights(laws, slice(None)), _CONCENTRATIONS.log()
+        last = weights.shape[1]
+        forward = weights.new_full((len(weights), len(price), last + 1), -torch.inf)
+        backward = forward.clone()
+        forward[..., 0] = backward[..., last] = 0.0
+        for j in range(1, last + 1):
+            forward[..., j] = price + torch.logsumexp(forward[..., :j] + weights[:, None, :j, j], 2)
+            i = last - j
+            backward[..., i] = price + torch.logsumexp(weights[:, None, i, i + 1 :] + backward[..., i + 1 :], 2)
+        return forward, backward, weights.diagonal(1, 1, 2).sum(1)
+
+    def _held(self, laws: slice, begins: slice, forward: Tensor, backward: Tensor) -> Tensor:
+        """Return what the groups of two or more links that begin at some places add to each link, ``(3, n)``."""
+        size, jumps, time = self._between(begins)
+        logs = self._weights(laws, begins)[:, None] + backward[:, :, None] + forward[:, :, :-1][:, :, begins, None]
+        chance = torch.where(size > 1, logs.exp_().sum(1), 0.0)
+        shape, rate = self.shape[laws] + jumps, self.rate[laws] + time
+        first = chance * shape / rate
+        sums = torch.stack([v.sum(0) for v in (chance, first, first * (shape + 1) / rate)])
+        # A link is held by groups that begin before it and end after it.
+        after = sums.flip(2).cumsum(2).flip(2)[..., 1:]
+        return after.triu(begins.start).sum(1)
+
+
 def _alike(values: Tensor, seen: Tensor) -> Tensor:
     """Return values ``(3, n)`` averaged over links of which the same was seen, ``(2, n)``: none comes first."""
     _, which, counts = torch.unique(seen, dim=1, return_inverse=True, return_counts=True)
     sums = values.new_zeros(len(values), len(counts)).index_add_(1, which, values)
     averaged: Tensor = (sums / counts)[:, which]
     return averaged
-
-
-def _between(values: Tensor) -> Tensor:
-    """Return sums from place i to place j, ``(n + 1, n + 1)``."""
-    sums = torch.cat([values.new_zeros(1), values.cumsum(0)])
-    return sums[None] - sums[:, None]
-
-
-def _groups(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log evidence ``(R,)`` and probabilities of groups from log weights, ``(R, n + 1, n + 1)``."""
-    last = weights.shape[1] - 1
-    forward = weights.new_full(weights.shape[:2], -torch.inf)
-    backward = forward.clone()
-    forward[:, 0] = backward[:, last] = 0.0
-    for j in range(1, last + 1):
-        forward[:, j] = torch.logsumexp(forward[:, :j] + weights[:, :j, j], 1)
-        i = last - j
-        backward[:, i] = torch.logsumexp(weights[:, i, i + 1 :] + backward[:, i + 1 :], 1)
-    evidence = forward[:, last]
-    return evidence, (forward[:, :, None] + weights + backward[:, None] - evidence[:, None, None]).exp()
-
-
-def _held(values: Tensor) -> Tensor:
-    """Return sums over the groups that hold each link, ``(..., n)`` of ``(..., n + 1, n + 1)``."""
-    sums = values.cumsum(-2).flip(-1).cumsum(-1).flip(-1)
-    return sums.diagonal(1, -2, -1)

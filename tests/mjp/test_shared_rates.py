@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gammaln, logsumexp
 from scipy.stats import gamma
+from torch.overrides import TorchFunctionMode
 
 import gendyn
 from gendyn.data import Paths
-from gendyn.mjp import MarkovJumpModel
+from gendyn.mjp import MarkovJumpModel, shared_rates
 from gendyn.mjp.shared_rates import _CONCENTRATIONS, _DISTINCT, _SCALES, _SHAPES, SharedRates
 from gendyn.sampling.jumps import RateMatrix
 
@@ -207,6 +208,32 @@ def test_what_the_likelihood_found_counts_as_it_is_known():
     for name in ("alone", "mean", "shape"):
         torch.testing.assert_close(getattr(shared, name)[links], getattr(direct, name))
     assert bool((shared.alone[~links] == 1).all())
+
+
+class Largest(TorchFunctionMode):
+    """Numbers of the largest tensor that is made."""
+
+    numbers = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            self.numbers = max(self.numbers, found.untyped_storage().nbytes() // 8)
+        return found
+
+
+def test_sums_over_groups_are_made_in_parts_of_which_none_is_large(monkeypatch):
+    rng = np.random.default_rng(2)
+    jumps = torch.from_numpy(rng.poisson(rng.choice([5.0, 40.0, 60.0], 24)).astype(float))
+    times = torch.full((24,), 10.0, dtype=torch.float64)
+    whole = SharedRates.of(jumps, times)
+    monkeypatch.setattr(shared_rates, "_ENTRIES", 600)
+    with Largest() as largest:
+        parts = SharedRates.of(jumps, times)
+    for name in ("alone", "mean", "shape"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
+    # Matrices over pairs of places come one at a time, but for the three moments.
+    assert largest.numbers <= 3 * 25**2
 
 
 def ring(size: int, n: int, seed: int, slower: float = 1.0) -> tuple[RateMatrix, Paths]:
