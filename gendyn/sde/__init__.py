@@ -13,6 +13,7 @@ from gendyn.sde.gru_ode import GRUFlow, GRUODEModel
 from gendyn.sde.gru_ode_bayes import GRUODEBayes
 from gendyn.sde.interpolator import StableSDEInterpolator
 from gendyn.sde.kernel_ridge import KernelRidge
+from gendyn.sde.lamperti import LampertiTransform
 from gendyn.sde.latent_model import EvidenceBound, LatentModel, LatentPrior
 from gendyn.sde.latent_sde import LatentSDE
 from gendyn.sde.mtan_classifier import MTANClassifier
@@ -44,6 +45,7 @@ __all__ = [
     "GRUODEModel",
     "GatedRecurrence",
     "KernelRidge",
+    "LampertiTransform",
     "LatentModel",
     "LatentPrior",
     "LatentSDE",

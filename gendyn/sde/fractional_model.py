@@ -19,6 +19,11 @@ stays and the network adds to the control. The first state is drawn likewise, so
 
 The pull is held when the bound is differentiated: of a linear prior, where it is the best there is, its slope is zero.
 All but networks is float64.
+
+With a diffusion that depends on the state X is a function of a state U whose diffusion does not
+(:mod:`gendyn.sde.lamperti`). All of the above is of U, and an observation is no longer linear in it: what it pulls to
+is the best normal one (:mod:`gendyn.sde.observation_sites`), and without a network the density of observations is
+expected by quadrature.
 """
 
 from __future__ import annotations
@@ -36,13 +41,18 @@ from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetri
 from gendyn.sde.fractional_guide import Guide, Posterior, guide, steering_roots
 from gendyn.sde.fractional_prior import FractionalPrior
 from gendyn.sde.fractional_steps import FractionalSteps, fractional_steps
+from gendyn.sde.lamperti import LampertiTransform
 from gendyn.sde.latent_model import EvidenceBound, ReverseEncoder
+from gendyn.sde.observation_sites import expected_square, first_sites, observation_sites
 from gendyn.sde.series import Series
 
 __all__ = ["FractionalModel"]
 
 _TRUST = 3.0
 r"""Largest :math:`|\rho|`."""
+
+_ROUNDS = 3
+"""How often the pull of observations of a transformed state is found anew."""
 
 
 class _Layout(NamedTuple):
@@ -97,6 +107,8 @@ class FractionalModel(nn.Module):
         ``"guided"`` or ``"control"``.
     hidden, context
         Width of the network of the posterior, and number of features by which it is told of a series.
+    transform
+        From what is observed to the states of the prior; none where these are observed.
     seed
         Of the initial weights.
 
@@ -128,11 +140,12 @@ class FractionalModel(nn.Module):
         hidden: int = 32,
         context: int = 16,
         *,
+        transform: LampertiTransform | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         dim = prior.dim
-        self.prior, self.posterior = prior, posterior
+        self.prior, self.posterior, self.transform = prior, posterior, transform
         start = torch.full((dim,), math.log(0.3)) if noise is None else noise.log()
         self.log_noise = nn.Parameter(start, requires_grad=noise is None)
         self.free_noise = noise is None
@@ -176,7 +189,7 @@ class FractionalModel(nn.Module):
         return EvidenceBound(*(f - p + e for f, p, e in zip(found, plain, exact, strict=True)))
 
     def paths(self, series: Series, grid: Tensor, places: Tensor, *, seed: int, n_samples: int = 1) -> Tensor:
-        """Return paths given series, ``(S, B, M, D)``; arguments are those of :meth:`bound`."""
+        """Return paths of the states of the prior given series, ``(S, B, M, D)``; arguments as of :meth:`bound`."""
         batch = self._prepare(series, grid, places)
         layout = _Layout(len(batch.start_mean), n_samples)
         return layout.series(self._run(batch, layout, seed, residual=self.net is not None)[0]).movedim(-1, 2)
@@ -189,6 +202,8 @@ class FractionalModel(nn.Module):
         x, spent, started = self._run(batch, layout, seed, residual)
         noise = self.log_noise.to(torch.float64)[:, None, None]
         values, seen = (layout.repeat(part.movedim(0, -1)) for part in (batch.values, batch.seen))
+        if self.transform is not None:
+            x = self.transform.inverse(x.movedim(1, -1)).movedim(-1, 1)
         density = -0.5 * ((values - x) / noise.exp()).square() - noise - 0.5 * math.log(2 * math.pi)
         told = layout.series(torch.where(seen, density, 0.0).sum(-1)).sum(-1)
         first = layout._replace(samples=1).series(started)[0].sum(-1)
@@ -234,6 +249,21 @@ class FractionalModel(nn.Module):
 
     def _expected(self, batch: _Batch) -> EvidenceBound:
         """Return the bound without networks, from the moments of the state under the posterior."""
+        means, variances, spent, started = self._moments(batch)
+        noise = self.log_noise.to(torch.float64)[:, None]
+        if self.transform is None:
+            error = (batch.values - means).square() + variances[..., None]
+        else:
+            error = expected_square(self.transform, batch.values, means, variances)
+        density = -0.5 * error * torch.exp(-2 * noise) - noise - 0.5 * math.log(2 * math.pi)
+        layout = _Layout(len(batch.start_mean), 1)
+        told, path, first = (
+            layout.series(part).sum(-1) for part in (torch.where(batch.seen, density, 0.0).sum(0), spent, started)
+        )
+        return EvidenceBound(told, path, first[0])
+
+    def _moments(self, batch: _Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return mean and variance of X at all times without networks, and divergences of paths and starts."""
         s, turn, offset, *_ = batch.pulls.start
         aim, root = offset / (1 + s)[..., None, :], batch.start_root @ turn
         started = 0.5 * ((torch.log1p(s) - s / (1 + s)).sum(-1)[..., None] + aim.square().sum(-1))
@@ -257,14 +287,7 @@ class FractionalModel(nn.Module):
             covariance = matrix @ covariance @ matrix.mT + added
             means.append(mean[..., 0])
             variances.append(covariance[..., 0, 0])
-        noise = self.log_noise.to(torch.float64)[:, None]
-        error = (batch.values - torch.stack(means)).square() + torch.stack(variances)[..., None]
-        density = -0.5 * error * torch.exp(-2 * noise) - noise - 0.5 * math.log(2 * math.pi)
-        layout = _Layout(len(batch.start_mean), 1)
-        told, path, first = (
-            layout.series(part).sum(-1) for part in (torch.where(batch.seen, density, 0.0).sum(0), spent, started)
-        )
-        return EvidenceBound(told, path, first[0])
+        return torch.stack(means), torch.stack(variances), spent, started
 
     def _residual(
         self, k: int, z: Tensor, moved: Tensor, pulled: Tensor, s: Tensor, batch: _Batch, layout: _Layout
@@ -302,27 +325,53 @@ class FractionalModel(nn.Module):
         empty = torch.zeros(batch, clock.shape[1], series.dim, dtype=torch.float64, device=device)
         values = empty.scatter_add(1, at, torch.where(seen, series.values.nan_to_num(), 0.0).to(torch.float64))
         there = empty.scatter_add(1, at, seen.to(torch.float64)) > 0
-        laws = 1 if len(clock) == 1 and bool((there == there[:1]).all()) else batch
+        alike = self.transform is None and len(clock) == 1 and bool((there == there[:1]).all())
+        laws = 1 if alike else batch
         # (B, M, D) as (M, G, D, B / G).
         values, there = (part.reshape(laws, -1, *part.shape[1:]).permute(2, 0, 3, 1) for part in (values, there))
         theta, offset = prior.rate.to(torch.float64), prior.offset.to(torch.float64)
-        volatility = prior.volatility
-        weights = volatility[:, None] * prior.family.weights(prior.hurst.cpu()).to(device)
+        weights, jumps = prior.weights(clock)
         rises = None
         if prior.family.modes:
             modes = prior.family.past_modes(prior.hurst.cpu(), clock.cpu()).to(device)
-            rises = (volatility[:, None] * modes.diff(dim=1)).movedim(0, 1)
-        steps = fractional_steps(clock.diff(dim=1).mT, self.rates, weights, theta, offset, rises)
+            rises = (prior.volatility[:, None] * modes.diff(dim=1)).movedim(0, 1)
+        steps = fractional_steps(clock.diff(dim=1).mT, self.rates, weights, theta, offset, rises, jumps)
         steps = FractionalSteps(*(part.expand(-1, laws, *part.shape[2:]) for part in steps))
         mean = torch.nn.functional.pad(prior.start_mean.to(torch.float64)[:, None], (0, self.width - 1))
         root = self._start_root()
-        looked = there[..., 0].to(torch.float64) * torch.exp(-2 * self.log_noise.to(torch.float64))
-        with torch.no_grad():
-            pulls = guide(steps.detach(), mean, root, values, looked, self.posterior)
+        if self.transform is None:
+            looked = there[..., 0].to(torch.float64) * torch.exp(-2 * self.log_noise.to(torch.float64))
+            with torch.no_grad():
+                pulls = guide(steps.detach(), mean, root, values, looked, self.posterior)
+        else:
+            pulls = self._site_pulls(self.transform, steps.detach(), mean.detach(), root.detach(), values, there)
         turned = steering_roots(steps, self.posterior) @ pulls.steps.turn
         told, active, begin = self._context(series, clock, laws) if self.net is not None else ((), (), None)
         mean, root = mean.expand(laws, -1, -1), root.expand(laws, -1, -1, -1)
         return _Batch(steps, pulls, turned, mean, root, values, there, told, active, begin)
+
+    def _site_pulls(
+        self,
+        transform: LampertiTransform,
+        steps: FractionalSteps,
+        mean: Tensor,
+        root: Tensor,
+        values: Tensor,
+        there: Tensor,
+    ) -> Guide:
+        """Return the pulls of observations of a transformed state; where they pull to moves with the transform."""
+        laws, precision = values.shape[1], torch.exp(-2 * self.log_noise.detach().to(torch.float64))[:, None]
+        begun = mean.expand(laws, -1, -1), root.expand(laws, -1, -1, -1)
+        looked = there.to(torch.float64) * precision
+        with torch.no_grad():
+            goals, weights = first_sites(transform, values, looked)
+            for _ in range(_ROUNDS):
+                pulls = guide(steps, mean, root, goals, weights, self.posterior)
+                turned = steering_roots(steps, self.posterior) @ pulls.steps.turn
+                moments = self._moments(_Batch(steps, pulls, turned, *begun, values, there, (), (), None))[:2]
+                goals, weights = observation_sites(transform, values, looked, *moments)
+        goals = observation_sites(transform, values, looked, *moments)[0]
+        return guide(steps, mean, root, goals, weights, self.posterior)
 
     def _start_root(self) -> Tensor:
         """Return the root of the covariance of the first state under the prior, ``(D, d, d)``."""

@@ -6,16 +6,18 @@ See :mod:`gendyn.sde.fractional_model` for the equations. Values are standardise
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gendyn.randomness import Seed, derive_seed
 from gendyn.sampling.fractional import HurstFamily, Kind, rates_between
+from gendyn.sampling.fractional.exact_paths import hurst_indices
 from gendyn.sampling.fractional.markov_approximation import Past, Weighting
 from gendyn.sde.approach_times import approach_times
 from gendyn.sde.channel_checks import check_channels
@@ -23,6 +25,7 @@ from gendyn.sde.fractional_guide import Posterior
 from gendyn.sde.fractional_model import FractionalModel
 from gendyn.sde.fractional_prior import Drift, FractionalPrior
 from gendyn.sde.hurst_interval import hurst_interval
+from gendyn.sde.lamperti import LampertiTransform
 from gendyn.sde.latent_estimator import EvidenceObjective, LatentEstimator
 from gendyn.sde.law_errors import hurst_errors
 from gendyn.sde.series import Series, read_series
@@ -37,6 +40,11 @@ _WATCHED = 4
 _NEAREST = 1 / 300
 """Gaps shorter than this part of the median one are no scale of their own."""
 
+_KNOTS, _TAIL = 9, 0.005
+"""Knots of a diffusion that depends on the state, and the share of the data beyond them on either side."""
+
+Diffusion = Literal["constant", "state"]
+
 _CLUSTER, _LEAST = 3.0, 8
 """How steps of a control cluster before an observation, and how many there are at least."""
 
@@ -47,15 +55,24 @@ class FractionalSDE(LatentEstimator):
     .. math:: dX = f(X)\,dt + \sigma\,dB_H, \qquad y_k = X(t_k) + s\,\varepsilon_k
 
     with noise of each channel its own. The posterior starts as that of the linear part of f, and a network learns the
-    rest.
+    rest. With ``diffusion="state"`` the equation is Stratonovich's,
+
+    .. math:: dX = f(X)\,dt + \sigma(X) \circ dB_H, \qquad U = F(X), \qquad dU = h(U)\,dt + v\,dB_H
+
+    with the transform of :mod:`gendyn.sde.lamperti`, learned too: its noise is additive in U.
 
     Parameters
     ----------
     hurst
-        ``"estimate"``, or the Hurst index :math:`H` of all channels.
+        ``"estimate"``, or the Hurst index :math:`H` of all channels, or of each its own. ``"curve"``: one that moves
+        with the time since the start of a series, :math:`H(t)`, the same for all channels; needs ``kind="II"``, and
+        takes pathwise weights.
     drift
         ``"network"``: :math:`b - \theta X` plus a network. ``"linear"`` or ``"none"``: without a network, or without a
         drift; the bound is then the evidence itself.
+    diffusion
+        ``"constant"``, or ``"state"``: of each channel a function of its state, linear between nine quantiles of the
+        data and constant beyond. The drift is then told in U: a linear one is :math:`h = b - \theta U`.
     noise
         ``"estimate"``, or the standard deviation :math:`s` of the noise of an observation, in the units of the data.
         White noise and roughness are hard to tell apart in short series: give it if known.
@@ -87,11 +104,14 @@ class FractionalSDE(LatentEstimator):
     Attributes
     ----------
     hurst_, volatility_, noise_ : Tensor
-        H, :math:`\sigma` (state units per time unit to the power H) and s of each channel, ``(D,)``, float64.
+        H, :math:`\sigma` (state units per time unit to the power H; where it depends on the state, that at the mean of
+        the data) and s of each channel, ``(D,)``, float64.
     hurst_error_ : Tensor
-        Standard error of :math:`\ln \frac{H}{1-H}`, from the curvature of the bound; 0 where H was given.
+        Standard error of :math:`\ln \frac{H}{1-H}`, from the curvature of the bound; 0 where H was given, infinite
+        of a curve, of which ``hurst_`` is the mean; see :meth:`hurst_at`.
     process_ : FractionalPrior
-        The prior process, in scaled units; :func:`gendyn.sample` runs it with ``noise=process_.noise()``.
+        The prior process, in scaled units, of U if the diffusion depends on the state; :func:`gendyn.sample` runs it
+        with ``noise=process_.noise()``.
     history_ : pandas.DataFrame
         Loss by step, minus the bound for each observed value.
 
@@ -112,8 +132,9 @@ class FractionalSDE(LatentEstimator):
     (7, 3, 2, 1)
     """
 
-    hurst: Literal["estimate"] | float
+    hurst: Literal["estimate", "curve"] | float | Sequence[float]
     drift: Drift
+    diffusion: Diffusion
     noise: Literal["estimate"] | float
     posterior: Posterior
     kind: Kind
@@ -135,9 +156,10 @@ class FractionalSDE(LatentEstimator):
 
     def __init__(
         self,
-        hurst: Literal["estimate"] | float = "estimate",
+        hurst: Literal["estimate", "curve"] | float | Sequence[float] = "estimate",
         *,
         drift: Drift = "network",
+        diffusion: Diffusion = "constant",
         noise: Literal["estimate"] | float = "estimate",
         posterior: Posterior = "guided",
         kind: Kind = "I",
@@ -227,7 +249,7 @@ class FractionalSDE(LatentEstimator):
         if self.hurst == "estimate":
             self.hurst_error_ = hurst_errors(self._model, scaled, self._grid, derive_seed(root, "errors"))
         else:
-            self.hurst_error_ = torch.zeros_like(self.hurst_)
+            self.hurst_error_ = torch.full_like(self.hurst_, math.inf if self.hurst == "curve" else 0.0)
         return self
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
@@ -240,9 +262,11 @@ class FractionalSDE(LatentEstimator):
         NotFittedError
             Before :meth:`fit`.
         ValueError
-            If the level is not between 0 and 1.
+            If the level is not between 0 and 1, or the index is a curve.
         """
         self._check_fitted()
+        if self.hurst == "curve":
+            raise ValueError("an index that moves with time has no interval; hurst_at(times) is what was learned")
         return hurst_interval(self.hurst_, self.hurst_error_, level)
 
     def predict_samples(
@@ -280,6 +304,38 @@ class FractionalSDE(LatentEstimator):
         """
         return self._members(data, at, times, mask, n=n, observed=observed, seed=seed)
 
+    def hurst_at(self, times: Any) -> NDArray[Any]:
+        """Return the Hurst index at times since the start of a series ``(T,)``: ``(T, D)``.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        self._check_fitted()
+        clock = torch.as_tensor(times, dtype=torch.float64) / self.scaling_.unit
+        return np.asarray(self.process_.hurst_at(clock.to(self.process_.rate.device)).detach().cpu().numpy())
+
+    def volatility(self, x: Any) -> NDArray[Any]:
+        r"""Return :math:`\sigma(x)` at states ``(..., D)``, in state units per time unit to the power H.
+
+        Raises
+        ------
+        NotFittedError
+            Before :meth:`fit`.
+        ValueError
+            If the last axis is not that of the channels.
+        """
+        self._check_fitted()
+        states = torch.as_tensor(x, dtype=torch.float64)
+        if not states.ndim or states.shape[-1] != self._dim:
+            raise ValueError(f"x must have shape (..., {self._dim}), the channels last; got {tuple(states.shape)}")
+        size, transform = torch.ones_like(states), self._model.transform
+        if transform is not None:
+            scaling = self.scaling_
+            size = transform.size((states.to(scaling.mean.device) - scaling.mean) / scaling.deviation).cpu()
+        return np.asarray((self.volatility_.cpu() * size).detach().numpy())
+
     # --- inside --------------------------------------------------------------------------------------------
 
     def _check_hyper_parameters(self) -> None:
@@ -288,13 +344,20 @@ class FractionalSDE(LatentEstimator):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         for name, choices in (
-            ("drift", Drift), ("posterior", Posterior), ("kind", Kind), ("past", Past), ("weighting", Weighting),
+            ("drift", Drift), ("diffusion", Diffusion), ("posterior", Posterior), ("kind", Kind), ("past", Past),
+            ("weighting", Weighting),
         ):  # fmt: skip
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(map(repr, get_args(choices)))
                 raise ValueError(f"{name} must be one of {known}; got {getattr(self, name)!r}")
-        if not (self.hurst == "estimate" if isinstance(self.hurst, str) else 0 < self.hurst < 1):
-            raise ValueError(f"hurst must be 'estimate' or lie between 0 and 1; got {self.hurst!r}")
+        given = self.hurst if isinstance(self.hurst, Sequence) else [self.hurst]
+        if self.hurst not in ("estimate", "curve") and not all(not isinstance(h, str) and 0 < h < 1 for h in given):
+            raise ValueError(f"hurst must be 'estimate', 'curve', or lie between 0 and 1; got {self.hurst!r}")
+        if self.hurst == "curve" and self.kind != "II":
+            raise ValueError(
+                "hurst='curve' needs kind='II': an index that moves has no stationary increments; got "
+                f"kind={self.kind!r}"
+            )
         if not (self.noise == "estimate" if isinstance(self.noise, str) else 0 < self.noise < math.inf):
             raise ValueError(
                 f"noise must be 'estimate' or a positive standard deviation; got {self.noise!r}: a path that is seen "
@@ -309,13 +372,23 @@ class FractionalSDE(LatentEstimator):
         horizon = 1.0 if self.horizon is None else self.horizon / self.scaling_.unit
         shortest = min(self._shortest, horizon)
         rates = rates_between(shortest, horizon, self.count)
-        family = HurstFamily(rates, horizon, shortest, self.kind, self.past, self.weighting)
-        hurst = None if isinstance(self.hurst, str) else [float(self.hurst)] * self._dim
+        curve = self.hurst == "curve"
+        family = HurstFamily(rates, horizon, shortest, self.kind, self.past, "pathwise" if curve else self.weighting)
+        hurst = None
+        if not isinstance(self.hurst, str):
+            given = hurst_indices(self.hurst)
+            hurst = given * self._dim if len(given) == 1 else given
+            if len(hurst) != self._dim:
+                raise ValueError(f"{len(hurst)} Hurst indices were given for {self._dim} channels; give one, or each")
         noise = None if isinstance(self.noise, str) else self.noise / self.scaling_.deviation.cpu()
         prior = FractionalPrior(
-            self._dim, family, self.drift, self.hidden, gap=self._gap, hurst=hurst, seed=derive_seed(seed, "prior")
-        )
-        model = FractionalModel(prior, noise, self.posterior, self.hidden, self.context, seed=seed)
+            self._dim, family, self.drift, self.hidden, gap=self._gap, hurst=hurst, curve=curve,
+            unit=float(self.scaling_.unit) if curve else 1.0, seed=derive_seed(seed, "prior"),
+        )  # fmt: skip
+        transform = None
+        if self.diffusion == "state":
+            transform = LampertiTransform(torch.linspace(-1, 1, _KNOTS).expand(self._dim, -1))
+        model = FractionalModel(prior, noise, self.posterior, self.hidden, self.context, transform=transform, seed=seed)
         self._model = model.to(like.device, like.dtype)
 
     @torch.no_grad()
@@ -334,6 +407,8 @@ class FractionalSDE(LatentEstimator):
         spread = (torch.where(told, first - mean, 0.0).square().sum(0) / number).sqrt()
         prior.start_mean.copy_(mean)
         prior.start_log_deviation.copy_(spread.clamp(1e-3, 1e3).log())
+        if self._model.transform is not None:
+            self._model.transform.knots.copy_(_knots(values))
 
     def _grid(self, scaled: Series, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
         controlled = self.posterior == "control"
@@ -356,7 +431,8 @@ class FractionalSDE(LatentEstimator):
         return self._model.bound(scaled, *self._grid(scaled), seed=seed, n_samples=self.n_samples).value()
 
     def _decoded(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return z.to(self.scaling_.mean), self._model.log_noise
+        transform = self._model.transform
+        return (z if transform is None else transform.inverse(z)).to(self.scaling_.mean), self._model.log_noise
 
     def _first(self) -> tuple[Tensor, Tensor]:
         return self.process_.start_mean, self.process_.start_log_deviation
@@ -369,7 +445,9 @@ class FractionalSDE(LatentEstimator):
         prior, deviation = self._model.prior, self.scaling_.deviation.to(torch.float64)
         self.process_ = prior
         self.hurst_ = prior.hurst.detach().clone()
-        self.volatility_ = prior.volatility.detach() * deviation / self.scaling_.unit**self.hurst_
+        # The volatility of a curve is told in the unit of the data already.
+        unit = 1.0 if self.hurst == "curve" else self.scaling_.unit
+        self.volatility_ = prior.volatility.detach() * deviation / unit**self.hurst_
         self.noise_ = self._model.log_noise.detach().to(torch.float64).exp() * deviation
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -384,3 +462,16 @@ class FractionalSDE(LatentEstimator):
         self._model.eval().requires_grad_(False)
         self.hurst_error_ = tensors["hurst_error"]
         self._adopt()
+
+
+def _knots(values: Tensor) -> Tensor:
+    """Return quantiles of scaled values ``(B, L, D)``, ``(D, J)``; equal steps where values are too few."""
+    flat, found = values.reshape(-1, values.shape[-1]).to("cpu", torch.float64).numpy(), []
+    for column in flat.T:
+        seen = column[~np.isnan(column)]
+        low, high = min(float(seen.min()), 0.0), max(float(seen.max()), 0.0)
+        knots = np.quantile(seen, np.linspace(_TAIL, 1 - _TAIL, _KNOTS))
+        if np.diff(knots).min() < 1e-3 * (high - low) or not knots[0] < 0 < knots[-1]:
+            knots = np.linspace(low, high, _KNOTS)
+        found.append(torch.from_numpy(knots))
+    return torch.stack(found)

@@ -68,7 +68,13 @@ class FractionalSteps(NamedTuple):
 
 
 def fractional_steps(
-    gaps: Tensor, rates: Tensor, weights: Tensor, theta: Tensor, offset: Tensor, rises: Tensor | None = None
+    gaps: Tensor,
+    rates: Tensor,
+    weights: Tensor,
+    theta: Tensor,
+    offset: Tensor,
+    rises: Tensor | None = None,
+    jumps: Tensor | None = None,
 ) -> FractionalSteps:
     r"""Return the transitions of steps.
 
@@ -79,11 +85,14 @@ def fractional_steps(
     rates
         :math:`\gamma`, ``(K,)``.
     weights
-        :math:`\sigma \omega`, ``(D, K)``.
+        :math:`\sigma \omega`, ``(D, K)``, or of each step its own, ``(M, G, D, K)``.
     theta, offset
         :math:`\theta` and :math:`b`, ``(D,)``.
     rises
         :math:`\sigma` times the increments of the modes :math:`\varphi`, ``(M, G, D, r)``; ``None`` for none.
+    jumps
+        By how much the memory weighs more than in the step before, ``(M, G, D, K)``; ``None`` for weights that only
+        new increments know.
 
     Examples
     --------
@@ -93,10 +102,13 @@ def fractional_steps(
     tensor([0.2162, 0.2500], dtype=torch.float64)
     """
     count = len(rates)
-    theta, offset = theta.expand(len(weights)), offset.expand(len(weights))
+    dim = weights.shape[-2]
+    theta, offset = theta.expand(dim), offset.expand(dim)
     decay = torch.exp(-rates * gaps[..., None])
     keep = torch.exp(-theta * gaps[..., None])
     own = -(rates * weights) * _both(theta, rates, gaps)
+    if jumps is not None:
+        own = own + _halfway(theta, gaps) * jumps
     width = 1 + count + (0 if rises is None else rises.shape[-1])
     first = torch.cat([keep[..., None], own] + ([] if rises is None else [_halfway(theta, gaps) * rises]), -1)
     rest = torch.cat([decay, decay.new_ones(*decay.shape[:-1], width - 1 - count)], -1)[:, :, None]
@@ -181,7 +193,7 @@ def _root(gaps: Tensor, rates: Tensor, weights: Tensor, theta: Tensor) -> Tensor
     # (M, G, N, K), and with features (M, G, N, D, K)
     fading = torch.exp(-rates * tau[..., None])
     left = fading[..., None, :] - theta[:, None] * _both(theta, rates, tau)
-    own = ((weights * left).sum(-1) * size[..., None]).movedim(-1, -2)
+    own = ((weights[..., None, :, :] * left).sum(-1) * size[..., None]).movedim(-1, -2)
     memory = (fading * size[..., None]).mT
     impulses = torch.cat([own[..., None, :], memory[:, :, None].expand(*own.shape[:3], *memory.shape[-2:])], -2)
     turn: Tensor = torch.linalg.qr(impulses.detach().mT).Q

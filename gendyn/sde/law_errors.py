@@ -1,9 +1,9 @@
 r"""Standard errors of Hurst indices from the curvature of a bound.
 
 The parameters of the law of each channel, :math:`\ln\frac{H}{1-H}`, :math:`\ln v`, :math:`\ln s`,
-:math:`\theta` and b, as far as they were learned, have the covariance :math:`(-\nabla^2 L)^{-1}` at the end of the fit,
-where L is the bound of all series. Its second derivatives are differences of first ones with the same noise; networks
-are held.
+:math:`\theta` and b, and the knots of a diffusion that depends on the state, as far as they were learned, have the
+covariance :math:`(-\nabla^2 L)^{-1}` at the end of the fit, where L is the bound of all series. Its second derivatives
+are differences of first ones with the same noise; networks are held.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def hurst_errors(
     law = [p for p, free in zip(law, (True, True, model.free_noise), strict=True) if free]
     if prior.free_drift:
         law += [prior.rate, prior.offset]
+    if model.transform is not None:
+        law.append(model.transform.log_size)
     flags = [p.requires_grad for p in law]
     for p in law:
         p.requires_grad_(True)
@@ -55,16 +57,15 @@ def hurst_errors(
 
     def slope() -> Tensor:
         bound = model.bound(part, *grid(part), seed=seed, n_samples=_SAMPLES).value().sum()
-        return scale * torch.cat([g.to("cpu", torch.float64) for g in torch.autograd.grad(bound, law)])
+        return scale * torch.cat([g.flatten().to("cpu", torch.float64) for g in torch.autograd.grad(bound, law)])
 
     rows, here = [], slope()
     for p in law:
-        for d in range(dim):
-            with torch.no_grad():
-                p[d] += _STEP
+        entries = p.data.view(-1)
+        for k in range(len(entries)):
+            entries[k] += _STEP
             rows.append((slope() - here) / _STEP)
-            with torch.no_grad():
-                p[d] -= _STEP
+            entries[k] -= _STEP
     for p, flag in zip(law, flags, strict=True):
         p.requires_grad_(flag)
     curvature = -torch.stack(rows)

@@ -82,6 +82,9 @@ class MultifractionalMotion:
         Number of processes at most; a short grid takes fewer.
     rates
         Their decay rates ``(K,)``, in place of ``count``.
+    unit
+        How many units in which the variance is :math:`t^{2H(t)}` a unit of the times is; when H moves, that is not a
+        matter of scale alone.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class MultifractionalMotion:
         definition: Definition = "evaluated",
         count: int = 7,
         rates: ArrayLike = None,
+        unit: float = 1.0,
     ) -> None:
         self.times = check_times(times)
         if float(self.times[0]) != 0 or len(self.times) < 2:
@@ -126,7 +130,10 @@ class MultifractionalMotion:
         few = min(count, enough_rates(shortest, horizon))
         self.rates = rates_between(shortest, horizon, few) if rates is None else check_rates(rates)
         self.weights = KernelFit(self.rates, horizon, "II").weights(self.hurst)
-        self.weights = self.weights * torch.exp(-0.5 * log_variance_constant(self.hurst, "II"))[:, None]
+        if not (math.isfinite(unit) and unit > 0):
+            raise ValueError(f"unit must be a positive number; got {unit}")
+        scale = self.hurst * math.log(unit) - 0.5 * log_variance_constant(self.hurst, "II")
+        self.weights = self.weights * torch.exp(scale)[:, None]
 
     @cached_property
     def covariance(self) -> Tensor:

@@ -38,7 +38,7 @@ class MultifractionalNoise:
     definition
         ``"evaluated"``: the whole past by the index of the moment; ``"integrated"``: every increment keeps the index it
         was made with.
-    count, rates
+    count, rates, unit
         See :class:`~gendyn.sampling.fractional.MultifractionalMotion`.
 
     Raises
@@ -60,6 +60,7 @@ class MultifractionalNoise:
     definition: Definition = "evaluated"
     count: int = 7
     rates: ArrayLike = None
+    unit: float = 1.0
     name = "multifractional"
     brownian = False
     stratonovich = True
@@ -83,7 +84,9 @@ class MultifractionalNoise:
         gaps = (grid.times.diff() / counts).repeat_interleave(counts).to("cpu", torch.float64)
         ends, begun = torch.cat([gaps.new_zeros(1), gaps.cumsum(0)]), grid.times[0].to("cpu", torch.float64)
         index = self.hurst(ends + begun)
-        return MultifractionalMotion(ends, index, definition=self.definition, count=self.count, rates=self.rates)
+        return MultifractionalMotion(
+            ends, index, definition=self.definition, count=self.count, rates=self.rates, unit=self.unit
+        )
 
     def start(
         self, key: int, grid: StepGrid, shape: tuple[int, int], first_row: int, like: Tensor, area: bool
