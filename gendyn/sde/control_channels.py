@@ -143,4 +143,5 @@ class ControlChannels:
 
     def with_state(self, state: Mapping[str, Tensor]) -> ControlChannels:
         """Return the same with what :meth:`state_dict` described."""
-        return ControlChannels(self.method, self.channels, self.degree, state.get("scale"), float(state["count"]))
+        scale = None if self.degree is None else state["scale"]
+        return ControlChannels(self.method, self.channels, self.degree, scale, float(state["count"]))

@@ -66,9 +66,8 @@ class SeriesFeatures:
     def from_state(cls, state: Mapping[str, Tensor]) -> SeriesFeatures:
         """Return the features that :meth:`state_dict` described."""
         held = {name: value.cpu() for name, value in state.items()}
-        count = sum(name.endswith(".span") for name in held)
         banks = []
-        for k in range(count):
+        for k in range(len({name.split(".")[0] for name in held if "." in name})):
             dilation, padding = held[f"{k}.span"].tolist()
             banks.append((dilation, padding, held[f"{k}.weights"], held[f"{k}.biases"]))
         convolutions = RandomConvolutions(tuple(banks), held["shift"].numpy(), held["width"].numpy(), None)

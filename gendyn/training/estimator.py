@@ -208,18 +208,24 @@ class Estimator(ABC):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no model file, damaged, or holds a model of another class.
+            If it is no model file, damaged, written by a version whose models held something else, or holds a model of
+            another class.
         """
         header = read_model_header(path)
         if header["class"] != cls.__name__:
             raise ValueError(f"{path} holds a {header['class']}, not a {cls.__name__}; use gendyn.load")
         tensors, _ = read_tensors(path)
-        model = cls().set_params(**cls._params_from(_decode(header["parameters"])))
+        try:
+            model = cls().set_params(**cls._params_from(_decode(header["parameters"])))
+        except ValueError as error:
+            raise _other_version(path, header, str(error)) from error
         moved = tensors if device is None else {name: tensor.to(device) for name, tensor in tensors.items()}
         try:
             model._restore(moved, _decode(header["extra"]))
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{path} is not a whole {cls.__name__}: {error}") from error
+        except KeyError as error:
+            raise _other_version(path, header, f"it has no entry {error}") from error
+        except RuntimeError as error:
+            raise _other_version(path, header, str(error)) from error
         history = {k: [math.nan if v is None else v for v in column] for k, column in header["history"].items()}
         model.history_ = pd.DataFrame(history)
         model.seed_ = int(header["seed"])
@@ -245,6 +251,14 @@ def read_model_header(path: str | Path) -> dict[str, Any]:
             f"up to format {_FORMAT}: upgrade gendyn"
         )
     return header
+
+
+def _other_version(path: str | Path, header: Mapping[str, Any], what: str) -> ValueError:
+    """Return what is said of a file that does not hold what models of this version hold."""
+    return ValueError(
+        f"{path} is not a whole {header['class']} of gendyn {_version()}: {what}. It was written by gendyn "
+        f"{header.get('gendyn', 'unknown')}: fit the model anew and save it, or load it with the version that wrote it"
+    )
 
 
 def _version() -> str:
