@@ -225,7 +225,7 @@ class FractionalOU(Estimator):
         NotFittedError
             Before :meth:`fit`.
         ValueError
-            If the level is not between 0 and 1.
+            If the level is not between 0 and 1, or beyond .9999, which is how far profiles are followed.
         """
         self._check_fitted()
         if not self._profiles:

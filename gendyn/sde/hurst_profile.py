@@ -17,15 +17,17 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from gendyn.sde.quadratic_search import QuadraticSearch, SearchState
 
 __all__ = ["HurstProfile", "hurst_profile"]
 
-_DEEP = 3.5
-"""Value of r up to which a profile is followed: far enough for 99.9 %."""
+_DEEP = 4.0
+"""Value of r up to which a profile is followed: far enough for 99.99 %."""
+_SHALLOW = 3.5
+"""Value of r at whose end a profile ended there because it was followed no farther, and not at the end of z."""
 
 _MOST, _NEWTON = 30, 4
 
@@ -52,8 +54,20 @@ class HurstProfile:
         self.places, self.roots = places, roots
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the bounds of H; 0 or 1 where the likelihood never falls as far."""
+        """Return the bounds of H; 0 or 1 where the likelihood never falls as far.
+
+        Raises
+        ------
+        ValueError
+            If the profile was not followed as far as the level asks.
+        """
         reach = float(ndtri(0.5 + level / 2))
+        followed = [end for end in self.roots[[0, -1]].abs().tolist() if _SHALLOW <= end < reach]
+        if followed:
+            raise ValueError(
+                f"the profile of the likelihood was followed to a level of {2 * ndtr(min(followed)) - 1:.6f}; got "
+                f"{level}: give a level below that"
+            )
         return (self._place(-reach), self._place(reach))
 
     def error(self) -> float:

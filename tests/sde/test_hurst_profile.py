@@ -29,11 +29,20 @@ def test_a_quadratic_profile_is_normal_on_the_odds():
     profile, top = hurst_profile(hill, LOW, HIGH, best, [[-3.0, 3.0]])
     assert top is best
     assert profile.error() == pytest.approx(0.5, abs=2e-3)
-    for level in (0.5, 0.9, 0.99):
+    for level in (0.5, 0.9, 0.99, 0.9999):
         low, high = profile.interval(level)
         reach = 0.5 * float(ndtri(0.5 + level / 2))
         assert math.log(low / (1 - low)) == pytest.approx(0.5 - reach, abs=0.01)
         assert math.log(high / (1 - high)) == pytest.approx(0.5 + reach, abs=0.01)
+
+
+def test_a_level_beyond_the_profile_is_refused():
+    best = SearchState(torch.tensor([0.5]).double(), 0.0)
+    profile, _ = hurst_profile(lambda x: -200 * (x[:, 0] - 0.5) ** 2, LOW[:1], HIGH[:1], best, [])
+    low, high = profile.interval(0.9999)  # of a long series: narrow
+    assert 0.57 < low < high < 0.67
+    with pytest.raises(ValueError, match=r"followed to a level of 0.9999\d*; got 0.9999999: give a level below that"):
+        profile.interval(0.9999999)
 
 
 def test_a_second_hill_over_the_other_coordinate_is_found():
