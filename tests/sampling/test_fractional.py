@@ -264,3 +264,9 @@ def test_numpy_times_are_read():
 def test_paths_are_real_numbers(call):
     with pytest.raises(TypeError, match="dtype must be a floating type, such as torch.float32; got torch"):
         call()
+
+
+def test_an_eigenvalue_that_rounding_leaves_below_zero_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gendyn.sampling.fractional.exact_paths.circulant_weights", lambda rho: None)
+    with pytest.raises(ValueError, match="over 77 steps comes out with an eigenvalue below zero .* 0.123"):
+        sample_fractional_noise(0.123, 1, 77)

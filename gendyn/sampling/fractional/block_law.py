@@ -6,14 +6,18 @@ are jointly normal. Drawing them together takes m + K normals, not mK, and one m
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetric_root
 
-__all__ = ["BlockLaw", "block_law"]
+__all__ = ["BlockLaw", "block_law", "laws_of_blocks"]
+
+_EQUAL = 1e-9
+"""Blocks whose steps are this close, relative to their length, are one."""
 
 
 class BlockLaw(NamedTuple):
@@ -66,3 +70,35 @@ def block_law(rates: Tensor, weights: Tensor, gaps: Tensor) -> BlockLaw:
     difference[1:m, : m - 1] -= torch.eye(m - 1, dtype=joint.dtype)
     covariance = difference @ joint @ difference.mT
     return BlockLaw(forward, symmetric_root((covariance + covariance.mT) / 2).mT)
+
+
+_Law = TypeVar("_Law")
+
+
+def laws_of_blocks(gaps: Tensor, size: int, law: Callable[[Tensor], _Law]) -> list[_Law]:
+    """Return the law of each block of ``size`` steps, the last one may be shorter; equal neighbours share one.
+
+    Parameters
+    ----------
+    gaps
+        Lengths of all steps, ``(N,)``.
+    size
+        Steps of a block.
+    law
+        What is made of the steps of a block.
+
+    Examples
+    --------
+    >>> laws_of_blocks(torch.tensor([1.0, 1.0, 1.0, 1.0, 2.0]), 2, torch.sum)
+    [tensor(2.), tensor(2.), tensor(2.)]
+    """
+    laws: list[_Law] = []
+    before: Tensor | None = None
+    for block in gaps.split(size) if len(gaps) else ():
+        same = before is not None and len(before) == len(block)
+        if same and before is not None and bool(((block - before).abs() <= _EQUAL * before).all()):
+            laws.append(laws[-1])
+            continue
+        laws.append(law(block))
+        before = block
+    return laws

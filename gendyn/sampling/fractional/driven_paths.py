@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, check_times
 from gendyn.randomness import Seed, as_seed, derive_seed
+from gendyn.sampling.fractional.block_law import laws_of_blocks
 from gendyn.sampling.fractional.gaussian_rows import check_floating, row_normals
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
 from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetric_root
@@ -19,7 +20,6 @@ from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetri
 __all__ = ["driven_blocks", "sample_with_driver"]
 
 _BLOCK = 32
-_EQUAL = 1e-9
 _STILL = 1e-9
 """Rate of the driver over the horizon: nothing of it decays to nine digits."""
 
@@ -73,12 +73,11 @@ def sample_with_driver(
     weights = torch.zeros(len(rates), 2, dtype=torch.float64)
     weights[1:, 0], weights[0, 1] = noise.weights[0], 1.0
     width = len(rates)
-    blocks = [gaps[at : at + _BLOCK] for at in range(0, len(gaps), _BLOCK)]
     laws = driven_blocks(rates, weights, gaps, _BLOCK)
     values = torch.zeros(n, len(grid), 2, dtype=check_floating(dtype))
     for rows, normals in row_normals(n, len(gaps) * width, key):
         state, at = torch.zeros(len(normals), width, dtype=torch.float64), 0
-        for law, block in zip(laws, blocks, strict=True):
+        for law, block in zip(laws, gaps.split(_BLOCK), strict=False):
             z = normals[:, at * width : (at + len(block)) * width]
             drawn = torch.cat([state, z], 1) @ law
             shown = drawn[:, :-width].reshape(len(drawn), len(block), 2)
@@ -104,15 +103,7 @@ def driven_blocks(rates: Tensor, weights: Tensor, gaps: Tensor, size: int) -> li
     list of Tensor
         ``(K + m K, m S + K)`` for blocks of m steps; the state at the end is last. Equal blocks share one.
     """
-    blocks = [gaps[at : at + size] for at in range(0, len(gaps), size)]
-    laws: list[Tensor] = []
-    for k, block in enumerate(blocks):
-        same = k > 0 and len(block) == len(blocks[k - 1])
-        if same and bool(((block - blocks[k - 1]).abs() <= _EQUAL * block).all()):
-            laws.append(laws[-1])
-        else:
-            laws.append(_block(rates, weights, block))
-    return laws
+    return laws_of_blocks(gaps, size, lambda block: _block(rates, weights, block))
 
 
 def _block(rates: Tensor, weights: Tensor, gaps: Tensor) -> Tensor:

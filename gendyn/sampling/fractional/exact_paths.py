@@ -64,6 +64,11 @@ def sample_fractional_noise(
     Tensor
         ``(n, steps, d)``, with ``d`` 1 or the number of Hurst indices.
 
+    Raises
+    ------
+    ValueError
+        If ``hurst`` or the step is not possible, or there is no step.
+
     Examples
     --------
     >>> noise = sample_fractional_noise(0.9, n=500, steps=64)
@@ -71,6 +76,8 @@ def sample_fractional_noise(
     0.7...
     """
     indices, key = hurst_indices(hurst), as_seed(seed)
+    if steps < 1:
+        raise ValueError(f"a series needs at least one step; got {steps}")
     values = torch.empty(n, steps, len(indices), dtype=check_floating(dtype))
     for feature, h in enumerate(indices):
         weights = _noise_weights(h, steps, step)
@@ -151,7 +158,10 @@ def _noise_weights(hurst: float, size: int, step: float) -> Tensor:
     """Return the weights of fractional noise of this size; that its eigenvalues are not negative is Craigmile's."""
     weights = circulant_weights(noise_autocovariance(torch.arange(size + 1), hurst, step))
     if weights is None:
-        raise ValueError(f"a series needs at least one step; got {size}")
+        raise ValueError(
+            f"the covariance of fractional noise over {size} steps comes out with an eigenvalue below zero for a Hurst "
+            f"index of {hurst!r}, by rounding; take fewer steps, or an index farther from 0 and 1"
+        )
     return weights
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gendyn.data.checks import ArrayLike, check_times
 from gendyn.randomness import Seed, as_seed, derive_seed
-from gendyn.sampling.fractional.block_law import BlockLaw, block_law
+from gendyn.sampling.fractional.block_law import BlockLaw, block_law, laws_of_blocks
 from gendyn.sampling.fractional.gaussian_rows import check_floating, row_normals
 from gendyn.sampling.fractional.markov_approximation import MarkovApproximation
 from gendyn.sampling.fractional.shared_driver import driven_covariance, symmetric_root
@@ -16,8 +16,6 @@ __all__ = ["block_laws", "sample_markov_approximation", "stationary_root"]
 
 _BLOCK = 32
 """Steps drawn at once: fewer normals for each state that is carried on, while the matrices stay small."""
-
-_EQUAL = 1e-9
 
 
 def sample_markov_approximation(
@@ -84,17 +82,7 @@ def sample_markov_approximation(
 
 def block_laws(noise: MarkovApproximation, feature: int, gaps: Tensor) -> list[BlockLaw]:
     """Return the laws of consecutive blocks of steps ``(N,)``; equal blocks share one."""
-    laws: list[BlockLaw] = []
-    before: Tensor | None = None
-    for start in range(0, len(gaps), _BLOCK):
-        block = gaps[start : start + _BLOCK]
-        same = before is not None and len(before) == len(block)
-        if same and before is not None and bool(((block - before).abs() <= _EQUAL * before).all()):
-            laws.append(laws[-1])
-            continue
-        laws.append(block_law(noise.decay_rates, noise.weights[feature], block))
-        before = block
-    return laws
+    return laws_of_blocks(gaps, _BLOCK, lambda block: block_law(noise.decay_rates, noise.weights[feature], block))
 
 
 def stationary_root(noise: MarkovApproximation) -> Tensor:
