@@ -14,7 +14,9 @@
                    cuts of the training runs at every row from the tenth on, with rows hidden at random at the same
                    rate; of a run it knows what its windows show: a row that all of them hide stays unknown.
 ``kernel start``   what its network starts from: kernel ridge regression that learns what to look at.
-``ridge``          on the last 5 rows of the lines between observations, and which were observed; alpha 0.1.
+``ridge on cuts``  on the last 5 rows of the lines between observations, and which were observed, alpha 0.1, learned
+                   from the same cuts as the stable SDE.
+``ridge``          the same, learned from the plain windows of the training runs.
 ``last value``     the last observation.
 ``mean``           of what was trained on.
 ``GRU-ODE-Bayes``  the published neighbour for sporadic series.
@@ -39,6 +41,7 @@ import gendyn as gd
 from gendyn.data import drop_published_rows, keep_sporadic, windows
 from gendyn.randomness import torch_generator
 from gendyn.sde import read_series
+from gendyn.sde.forecast_inputs import cut
 from gendyn.sde.recent_values import last_values, recent_values
 
 PAST, AHEAD, PER_RUN, FEATURES = 50, 10, 40, 14
@@ -87,6 +90,14 @@ def cuts(runs: Tensor, rate: float, seed: int) -> gd.Paths:
     return gd.Paths(range(PAST + AHEAD), values[kept].nan_to_num(0.0), seen[kept], count[kept])
 
 
+def ridge_on_cuts(learned: gd.Paths, x: Tensor) -> np.ndarray[Any, Any]:
+    """Return the forecasts of the windows that are counted, by a ridge regression that learns from cuts."""
+    past, _, ahead = cut(read_series(learned), AHEAD)
+    regression = Ridge(alpha=0.1).fit(recent_values(past, 1.0, 5).numpy(), ahead.flatten(1).numpy())
+    said = regression.predict(recent_values(read_series(x[HELD:, :PAST]), 1.0, 5).numpy())
+    return np.asarray(said.reshape(-1, AHEAD, FEATURES))
+
+
 def plain(x: Tensor) -> dict[str, np.ndarray[Any, Any]]:
     """Return the forecasts of the windows that are counted, by what learns little or nothing."""
     series = read_series(x[:, :PAST])
@@ -109,9 +120,10 @@ def hoppers(rate: float, seeds: int, options: dict[str, Any]) -> list[dict[str, 
     found: dict[tuple[str, str], list[float]] = {}
     seconds = []
     for seed in range(seeds):
+        learned = cuts(runs, rate, seed)
         began = time.process_time()
         model = gd.StableSDEForecaster(AHEAD, start="kernel", batch_size=256, **options)
-        model.fit(cuts(runs, rate, seed), validation=x[TRAIN:HELD], seed=seed, progress=False)
+        model.fit(learned, validation=x[TRAIN:HELD], seed=seed, progress=False)
         seconds.append(time.process_time() - began)
         members = model.predict_samples(x[HELD:, :PAST], n=200)
         low, high = np.quantile(members, [0.1, 0.9], axis=0)
@@ -119,6 +131,7 @@ def hoppers(rate: float, seeds: int, options: dict[str, Any]) -> list[dict[str, 
             ("stable SDE", "MSE"): ((members.mean(0) - truth) ** 2).mean(),
             ("stable SDE", "80 % held"): ((low <= truth) & (truth <= high)).mean(),
             ("kernel start", "MSE"): ((model.predict_start(x[HELD:, :PAST]) - truth) ** 2).mean(),
+            ("ridge on cuts", "MSE"): ((ridge_on_cuts(learned, x) - truth) ** 2).mean(),
         }
         for key, value in values.items():
             found.setdefault(key, []).append(float(value))
@@ -126,9 +139,12 @@ def hoppers(rate: float, seeds: int, options: dict[str, Any]) -> list[dict[str, 
         print(f"{which}: seed {seed}: {told}", flush=True)
     took = float(np.mean(seconds))
     rows = [
-        row(f"{which}: {label}", metric, float(np.mean(part)), low=min(part), high=max(part), seconds=took)
+        row(
+            f"{which}: {label}", metric, float(np.mean(part)), low=min(part), high=max(part),
+            peer="peer" if label == "ridge on cuts" else None, seconds=took if label == "stable SDE" else None,
+        )
         for (label, metric), part in found.items()
-    ]
+    ]  # fmt: skip
     for label, forecast in plain(x).items():
         peer = "peer" if label == "ridge" else "trivial"
         rows.append(row(f"{which}: {label}", "MSE", float(((forecast - truth) ** 2).mean()), peer=peer))
