@@ -15,21 +15,13 @@ from gendyn.data import Paths
 from gendyn.mjp.door import check_law, check_mask, check_options, check_possible, options_of, plain_options
 from gendyn.mjp.embedding import warn_if_far_apart, warn_if_not_embeddable
 from gendyn.mjp.emission import Emission
-from gendyn.mjp.gaussian_emission import GaussianEmission, observe_levels
+from gendyn.mjp.fitted_rates import FittedRates
+from gendyn.mjp.gaussian_emission import observe_levels
 from gendyn.mjp.jump_letter import jump_letter
 from gendyn.mjp.label_noise import LabelNoise
-from gendyn.mjp.maximum_likelihood import (
-    LikelihoodFit,
-    anchor_rates,
-    likelihood_of,
-    time_unit,
-)
-from gendyn.mjp.network_belief import NetworkBelief
+from gendyn.mjp.maximum_likelihood import LikelihoodFit, likelihood_of
 from gendyn.mjp.observations import StateObservations
 from gendyn.mjp.polish import polish
-from gendyn.mjp.rate_estimate import RateEstimate
-from gendyn.mjp.rate_interval import log_rate_errors
-from gendyn.mjp.shared_rates import SharedRates
 from gendyn.mjp.starting_point import StartingPoint
 from gendyn.mjp.tables import observe
 from gendyn.randomness import Seed, as_seed, torch_generator
@@ -131,15 +123,6 @@ class MarkovJumpModel(Estimator):
     True
     """
 
-    rate_matrix_: Tensor
-    initial_law_: Tensor
-    emission_: Tensor
-    noise_: float
-    jumps_: Tensor
-    exposure_: Tensor
-    identifiable_: Tensor
-    embeddable_: bool
-
     def __init__(
         self,
         method: Method = "auto",
@@ -227,7 +210,6 @@ class MarkovJumpModel(Estimator):
         law = check_law(self.initial, seen.n_states)
         by = StartingPoint.by_counts if self.method == "em" else StartingPoint.by_network
         start = by(seen, emission, allowed, law)
-        self._belief = start.belief
         if not self._searches and start.counted is not None:
             found = LikelihoodFit(start.parameters, start.counted, [], True, 0)
         else:
@@ -243,7 +225,20 @@ class MarkovJumpModel(Estimator):
                 tolerance=self.tolerance,
                 prior=(float(self.prior_jumps), float(self.prior_time)),
             )
-        self._adopt(seen, found, allowed)
+        fitted = FittedRates.of(
+            seen,
+            found,
+            start.belief,
+            searched=self._searches,
+            mixed=self._mixes,
+            share=bool(self.shared_rates),
+            allowed=allowed,
+            initial=law,
+        )
+        self._adopt(fitted, seen.states, (float(seen.times.min()), float(seen.times.max())))
+        steps = range(1, len(found.history) + 1)
+        self.history_ = pd.DataFrame({"step": steps, "loss": [-value for value in found.history]})
+        self._warn(seen)
         return self
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
@@ -264,14 +259,7 @@ class MarkovJumpModel(Estimator):
         self._check_fitted()
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1; got {level}")
-        estimate = self._estimate
-        low, high = estimate.interval(self._errors if self._searches else None, level)
-        if estimate.belief is None:
-            high = torch.where(self.identifiable_[:, None], high, torch.inf)
-        allowed = check_mask(self.allowed, len(high), "allowed")
-        if allowed is not None:
-            low, high = low * allowed, torch.where(allowed, high, 0.0)
-        return low.fill_diagonal_(torch.nan), high.fill_diagonal_(torch.nan)
+        return self._fitted.interval(level, check_mask(self.allowed, len(self.rate_matrix_), "allowed"))
 
     def report(self) -> str:
         """Return a letter in plain words: what the data tell, what they do not, and what would help.
@@ -343,7 +331,7 @@ class MarkovJumpModel(Estimator):
         """
         self._check_fitted()
         seen = self._read(data, kinds, len(self.rate_matrix_))[0]
-        total = likelihood_of(seen, self._emission).value(self.rate_matrix_, self.emission_, self.initial_law_)
+        total = likelihood_of(seen, self._fitted.emission).value(self.rate_matrix_, self.emission_, self.initial_law_)
         return total / max(1, seen.n_pairs)
 
     def _read(self, data: Data, kinds: Any, n_states: int | None) -> tuple[StateObservations, Emission]:
@@ -355,37 +343,13 @@ class MarkovJumpModel(Estimator):
         seen = observe(data, n_states=n_states, entry=self.entry, censored=self.censored, kinds=kinds)
         return seen, LabelNoise.told(seen.meaning, self.noise, check_mask(self.confused, seen.n_states, "confused"))
 
-    def _adopt(self, seen: StateObservations, found: LikelihoodFit, allowed: Tensor | None) -> None:
-        now, events = found.parameters, found.events
-        likelihood = likelihood_of(seen, now.noise)
-        self._likely = now.rates.clone().fill_diagonal_(0.0)
-        self._emission = now.noise
-        self._pending = (likelihood, now)
-        self._known_errors: Tensor | None = None
-        self.jumps_, self.exposure_ = events.jumps, events.dwell
-        self.initial_law_ = (
-            now.initial
-            if likelihood.hidden or not isinstance(self.initial, str)
-            else (events.starts + 0.5) / (events.starts + 0.5).sum()
-        )
-        self.emission_ = now.noise.emission
-        self.noise_ = now.noise.wrong if isinstance(now.noise, LabelNoise) else 0.0
-        self._log_likelihood = found.events.log_likelihood if found.history else None
-        self.identifiable_ = events.dwell > time_unit(seen)
-        self._changes = seen.n_changes
-        self._shared: SharedRates | None = None
-        if self._estimate.belief is None and not bool(self.identifiable_.all()):
-            prior = anchor_rates(seen, allowed).fill_diagonal_(0.0)
-            self._likely = torch.where(self.identifiable_[:, None], self._likely, prior)
-        if self._estimate.belief is not None and self.shared_rates and bool(self._estimate.weight().any()):
-            self._shared = SharedRates.of_likelihood(self._likely, self._errors, self.jumps_, self.exposure_)
-        off = self._estimate.rates()
-        self.rate_matrix_ = off - torch.diag(off.sum(1))
-        self.process_ = RateMatrix(self.rate_matrix_, seen.states)
-        self._span = (float(seen.times.min()), float(seen.times.max()))
-        steps = range(1, len(found.history) + 1)
-        self.history_ = pd.DataFrame({"step": steps, "loss": [-value for value in found.history]})
-        self._warn(seen)
+    def _adopt(self, fitted: FittedRates, states: Sequence[str] | None, span: tuple[float, float]) -> None:
+        """Show what was fitted, or read from a file."""
+        self._fitted, self._span = fitted, span
+        self.rate_matrix_ = fitted.rates
+        self.process_ = RateMatrix(self.rate_matrix_, states)
+        self.initial_law_, self.emission_, self.noise_ = fitted.initial, fitted.emission.emission, fitted.noise
+        self.jumps_, self.exposure_, self.identifiable_ = fitted.jumps, fitted.exposure, fitted.identifiable
 
     @property
     def _searches(self) -> bool:
@@ -393,32 +357,19 @@ class MarkovJumpModel(Estimator):
         return self.method != "zero-shot" and self.polish is not False
 
     @property
-    def _estimate(self) -> RateEstimate:
-        likely = self._likely if self._searches else None
-        belief = None if self.polish is True else self._belief
-        return RateEstimate(likely, self.jumps_, self.exposure_, self._changes, belief, self._shared)
+    def _mixes(self) -> bool:
+        """Whether the network is listened to."""
+        return self.polish is not True
 
     @property
     def link_probability_(self) -> Tensor | None:
         """Probability that each jump is possible at all, ``(S, S)``; ``None`` without the network."""
-        return None if self._belief is None else self._belief.link
+        return None if self._fitted.belief is None else self._fitted.belief.link
 
     @property
     def log_likelihood_(self) -> float:
         """Log-likelihood of what was found, the network's estimate with ``"zero-shot"``; computed when asked for."""
-        if self._log_likelihood is None:
-            likelihood, now = self._pending
-            self._log_likelihood = likelihood.value(*now.triple)
-        return self._log_likelihood
-
-    @property
-    def _errors(self) -> Tensor:
-        """Standard errors of log rates ``(S, S)``."""
-        if self._known_errors is None:
-            likelihood, now = self._pending
-            errors = log_rate_errors(likelihood, now)
-            self._known_errors = torch.where(torch.isnan(errors), torch.inf, errors)
-        return self._known_errors
+        return self._fitted.log_likelihood
 
     def _warn(self, seen: StateObservations) -> None:
         asked = self._searches and self.noise_ == 0 and self.emission == "labels"
@@ -433,49 +384,15 @@ class MarkovJumpModel(Estimator):
         return options_of(plain)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        errors = self._errors if self._searches else torch.zeros_like(self._likely)
-        tensors = {
-            "rates": self.rate_matrix_,
-            "likely": self._likely,
-            "errors": errors,
-            "emission": self.emission_,
-            "initial": self.initial_law_,
-            "jumps": self.jumps_,
-            "exposure": self.exposure_,
-            "identifiable": self.identifiable_,
-        }
-        if self._belief is not None:
-            tensors |= vars(self._belief)
-        if self._shared is not None:
-            tensors |= {f"shared_{name}": value for name, value in vars(self._shared).items()}
-        kind = self._emission.kind if isinstance(self._emission, LabelNoise) else "gaussian"
         names = self.process_.states
-        return tensors, {
-            "emission": kind,
-            "noise": self.noise_,
-            "log_likelihood": self.log_likelihood_,
+        return self._fitted.tensors(), self._fitted.numbers() | {
             "span": list(self._span),
-            "changes": self._changes,
             "states": None if names is None else list(names),
             "embeddable": self.embeddable_,
         }
 
     def _restore(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
-        self.rate_matrix_, self._likely, self._known_errors = (tensors[k].cpu() for k in ("rates", "likely", "errors"))
-        self.emission_, self.initial_law_ = tensors["emission"].cpu(), tensors["initial"].cpu()
-        self.jumps_, self.exposure_ = tensors["jumps"].cpu(), tensors["exposure"].cpu()
-        self.identifiable_ = tensors["identifiable"].cpu().to(torch.bool)
-        self._belief = None
-        if "mean" in tensors:
-            self._belief = NetworkBelief(*(tensors[k].cpu() for k in ("mean", "shape", "link", "estimate")))
-        self._shared = None
-        if "shared_mean" in tensors:
-            self._shared = SharedRates(*(tensors[f"shared_{k}"].cpu() for k in ("alone", "mean", "shape")))
-        kind = extra["emission"]
-        self._emission = GaussianEmission(self.emission_) if kind == "gaussian" else LabelNoise(self.emission_, kind)
-        self.noise_, self._log_likelihood = float(extra["noise"]), float(extra["log_likelihood"])
-        self.embeddable_ = bool(extra.get("embeddable", True))
+        fitted = FittedRates.restored(tensors, extra, searched=self._searches, mixed=self._mixes)
         low, high = extra["span"]
-        self._changes = int(extra["changes"])
-        self._span = (float(low), float(high))
-        self.process_ = RateMatrix(self.rate_matrix_, extra["states"])
+        self._adopt(fitted, extra["states"], (float(low), float(high)))
+        self.embeddable_ = bool(extra.get("embeddable", True))

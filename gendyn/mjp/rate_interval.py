@@ -71,7 +71,7 @@ def gamma_interval(rates: Tensor, errors: Tensor, jumps: Tensor, dwell: Tensor, 
         Standard errors of their logarithms; infinite errors give no upper bound.
     jumps, dwell
         Expected jumps ``(S, S)`` and times spent ``(S,)``. A rate that less than one jump stands for is known to be
-        small, by the time spent without one.
+        small, by the time spent without one: its interval begins at zero, and all that is left out lies above it.
     level
         Probability between the bounds.
     """
@@ -81,12 +81,15 @@ def gamma_interval(rates: Tensor, errors: Tensor, jumps: Tensor, dwell: Tensor, 
     loose = torch.isinf(errors)
     low, high = torch.where(loose, 0.0, low), torch.where(loose, math.inf, high)
     rare = jumps < 1
-    most = torch.from_numpy(gammaincinv((jumps + 1).numpy(), 1 - tail)) / dwell[:, None].clamp_min(1e-300)
+    most = torch.from_numpy(gammaincinv((jumps + 1).numpy(), level)) / dwell[:, None].clamp_min(1e-300)
     return torch.where(rare, 0.0, low), torch.where(rare, most, high)
 
 
 def mixture_interval(mean: Tensor, shape: Tensor, link: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    r"""Return bounds of :math:`(1 - \lambda)\,\delta_0 + \lambda\,\mathrm{Gamma}`, a quantile on either side.
+    r"""Return bounds of :math:`(1 - \lambda)\,\delta_0 + \lambda\,\mathrm{Gamma}` that hold a probability exactly.
+
+    As much is left out on either side, unless zero alone is more likely than that: the interval then begins at zero,
+    and all that is left out lies above it.
 
     Parameters
     ----------
@@ -95,12 +98,22 @@ def mixture_interval(mean: Tensor, shape: Tensor, link: Tensor, level: float) ->
     link
         :math:`\lambda`.
     level
-        Probability between the bounds, at least.
+        Probability between the bounds.
+
+    Examples
+    --------
+    A jump that is possible or not with even odds, and whose rate, if it is, has the law Exp(1):
+
+    >>> one = torch.ones(1, dtype=torch.float64)
+    >>> low, high = mixture_interval(one, one, 0.5 * one, 0.9)
+    >>> low.item(), high.exp().item()  # exp(-high) / 2 = 0.1
+    (0.0, 5.0...)
     """
-    tail = (1 - level) / 2
+    tail, absent = (1 - level) / 2, 1 - link
     bounds = []
-    for p in (tail, 1 - tail):
+    below, above = torch.full_like(link, tail), torch.full_like(link, 1 - tail)
+    for p in (below, torch.where(absent >= tail, torch.full_like(link, level), above)):
         # Below 1 - lambda the quantile is zero; above it that of the Gamma law at what is left.
-        left = ((p - (1 - link)) / link.clamp_min(1e-12)).clamp(0.0, 1 - 1e-12)
+        left = ((p - absent) / link.clamp_min(1e-12)).clamp(0.0, 1 - 1e-12)
         bounds.append(torch.from_numpy(gammaincinv(shape.numpy(), left.numpy())) * mean / shape)
     return bounds[0], bounds[1]

@@ -165,7 +165,7 @@ def test_heart_transplants_have_the_fit_of_msm_without_start_values(heart, unit)
     q = model.rate_matrix_ * unit
     found = [q[i, j].item() for i, j in ((0, 1), (0, 3), (1, 0), (1, 2), (1, 3), (2, 1), (2, 3))]
     assert found == pytest.approx(fitted, abs=2e-4)
-    errors = [model._errors[i, j].item() for i, j in ((0, 1), (0, 3), (1, 0), (1, 2), (1, 3), (2, 1), (2, 3))]
+    errors = [model._fitted.errors[i, j].item() for i, j in ((0, 1), (0, 3), (1, 0), (1, 2), (1, 3), (2, 1), (2, 3))]
     assert errors == pytest.approx([0.0706, 0.1121, 0.1507, 0.1155, 0.6471, 0.2533, 0.1285], rel=0.02)
 
 
