@@ -215,7 +215,7 @@ CASES = {
     },
     **{
         f"FractionalOU({name})": Case(
-            gendyn.FractionalOU, parameters, steps=4, trained=False, data=series(40), fresh=series(40, seed=9)
+            gendyn.FractionalOU, parameters, steps=4, trained=False, data=series(12), fresh=series(12, seed=9)
         )
         for name, parameters in {"noise": {}, "exact": {"hurst": 0.7, "noise": 0.0}}.items()
     },
@@ -232,7 +232,8 @@ CASES = {
     **{
         f"FractionalSDE({name})": Case(
             gendyn.FractionalSDE,
-            {"count": 3, "hidden": 6, "context": 4, "epochs": 30, "batch_size": 40, "step": 0.5, **parameters},
+            {"count": 3, "hidden": 6, "context": 4, "epochs": 12, "batch_size": 40, "step": 0.5, **parameters},
+            steps=12,
             data=series(40),
             fresh=series(40, seed=9),
         )

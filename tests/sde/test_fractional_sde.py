@@ -125,7 +125,7 @@ def test_the_posterior_has_the_variance_of_fractional_brownian_motion(hurst: flo
     assert float(found) == pytest.approx(variance, rel=0.03)
 
 
-@pytest.mark.parametrize("hurst", [0.15, 0.5, 0.85])
+@pytest.mark.parametrize("hurst", [0.15, *(pytest.param(hurst, marks=pytest.mark.slow) for hurst in (0.5, 0.85))])
 def test_the_hurst_index_of_fractional_brownian_motion_is_learned(hurst: float) -> None:
     times, x = rough(hurst)
     model = gd.FractionalSDE(drift="none", noise=0.05, epochs=150, lr=0.1).fit(x, times=times, progress=False)
