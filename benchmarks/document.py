@@ -176,7 +176,7 @@ PAGES = {
     **{
         f"irregular_classification_{name.replace('-', '_')}": (
             f"Irregular series: classes of {title}",
-            f"python benchmarks/irregular_classification.py --sets {name} --kinds langevin "
+            f"python benchmarks/irregular_classification.py --sets {name} "
             '--neighbours "neural CDE" "latent SDE" --threads 1 '
             f"--json benchmarks/results/irregular_classification_{name.replace('-', '_')}.json",
             "Five divisions; low and high are a standard deviation, of pooled accuracy a 95 % interval, and of falls "
