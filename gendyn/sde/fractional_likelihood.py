@@ -123,7 +123,7 @@ class FractionalLikelihood:
         if self._rows is not None:
             clock = self.times[0, rows]
             lags = (clock[:, None] - clock).abs().round(decimals=_DIGITS)
-            self._lags, self._places = lags.unique(return_inverse=True)
+            self._lags, self._places = torch.unique(lags, return_inverse=True)
 
     def filter(self, process: StationaryRelaxation, noise: Tensor, mean: Tensor | None = None) -> FilteredSeries:
         """Filter the series for P candidates of unit volatility; ones are the last column unless there is a mean."""
@@ -159,7 +159,7 @@ class FractionalLikelihood:
 
     def _profile(self, hurst: Tensor, rate: Tensor, ratio: Tensor, squared: Tensor | None) -> Profile:
         # A profile holds H and often the rate: the noise is all that its candidates differ in.
-        laws, own_law = torch.stack([hurst, rate], 1).unique(dim=0, return_inverse=True)
+        laws, own_law = torch.unique(torch.stack([hurst, rate], 1), dim=0, return_inverse=True)
         found = stationary_relaxation(self.rates, *laws.unbind(1))
         process = StationaryRelaxation(found.rates, *(part[own_law] for part in found[1:]))
         if self.own_level:

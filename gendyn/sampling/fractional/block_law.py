@@ -94,7 +94,7 @@ def laws_of_blocks(gaps: Tensor, size: int, law: Callable[[Tensor], _Law]) -> li
     """
     laws: list[_Law] = []
     before: Tensor | None = None
-    for block in gaps.split(size) if len(gaps) else ():
+    for block in torch.split(gaps, size) if len(gaps) else ():
         same = before is not None and len(before) == len(block)
         if same and before is not None and bool(((block - before).abs() <= _EQUAL * before).all()):
             laws.append(laws[-1])

@@ -77,7 +77,7 @@ def sample_with_driver(
     values = torch.zeros(n, len(grid), 2, dtype=check_floating(dtype))
     for rows, normals in row_normals(n, len(gaps) * width, key):
         state, at = torch.zeros(len(normals), width, dtype=torch.float64), 0
-        for law, block in zip(laws, gaps.split(_BLOCK), strict=False):
+        for law, block in zip(laws, torch.split(gaps, _BLOCK), strict=False):
             z = normals[:, at * width : (at + len(block)) * width]
             drawn = torch.cat([state, z], 1) @ law
             shown = drawn[:, :-width].reshape(len(drawn), len(block), 2)
