@@ -44,6 +44,9 @@ _ROUGHLY_SETTLED = 1e-3
 _RISES = 2
 """Rises of the objective in a row after which a noise is taken to have fallen below what the reference leaves."""
 
+_MOST_ROWS = 1000
+"""Rows of a population beyond which pairs of rows are not looked at."""
+
 _ALTERNATIONS = 30
 """Alternations at most from a start that is near."""
 
@@ -149,6 +152,26 @@ class CouplingObjective:
             terms[k + 1] += g + self.marginals.weights[k + 1].log()
         return terms
 
+    def pair_terms(self, reference: LearnableReference, every: int = 1) -> list[Tensor]:
+        r"""Return the derivatives of F in the weights of both rows of a pair, ``(n_k / every, n_{k+1})`` an interval.
+
+        They are those of the potentials, :math:`\partial f / \partial b = -A^{-1} \pi S^+` with
+        :math:`S = B - \pi^\top A^{-1} \pi` and A, B the weights on diagonals, from the two conditions on the sums of
+        :math:`\pi`. They are zero, and intervals a little wide, where a population has more than a thousand rows, for
+        which that takes long.
+        """
+        sizes = [(len(a[::every]), len(b)) for a, b in self.marginals.intervals]
+        if max(self.marginals.sizes) > _MOST_ROWS:
+            return [self.marginals.weights[0].new_zeros(size) for size in sizes]
+        terms = []
+        for plan, (a, b) in zip(self.solve(reference)[1], self.marginals.intervals, strict=True):
+            # Rows and columns without weight have no mass; any positive number stands for their weight.
+            given = plan / torch.where(a > 0, a, 1.0)[:, None]
+            # The constant by which potentials are free is in no sum of a pair's terms; b b^T moves it off zero.
+            inner = torch.diag(torch.where(b > 0, b, 1.0)) - plan.T @ given + torch.outer(b, b)
+            terms.append(-torch.linalg.solve(inner, given.T).T[::every])
+        return terms
+
 
 class CouplingEngine(Engine):
     """The alternation of the module's docstring.
@@ -231,7 +254,8 @@ class CouplingEngine(Engine):
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Put them back."""
         self.first = tensors["first"]
-        self.last, self.sigma_factor, rises = tensors["figures"].tolist()
-        self.rises = int(rises)
+        # States of earlier versions do not count rises.
+        self.last, self.sigma_factor, *rises = tensors["figures"].tolist()
+        self.rises = int(rises[0]) if rises else 0
         count = len(self.marginals.intervals)
         self.objective.potentials = [(tensors[f"f.{k}"], tensors[f"g.{k}"]) for k in range(count)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from gendyn.bridges.bootstrap_intervals import bootstrap_table
 from gendyn.bridges.coupling_em import CouplingObjective
 from gendyn.bridges.noise_matching import NoiseMatch
-from gendyn.bridges.parameter_intervals import covariance_of, parameter_table, row_influences
+from gendyn.bridges.parameter_intervals import parameter_influences, parameter_table
 from gendyn.bridges.pushforward import PushforwardObjective
 from gendyn.bridges.references.family import LearnableReference
 
@@ -57,12 +57,12 @@ def learned_parameters(
         return bootstrap_table(objective, reference, learned, level, draws=_DRAWS, seed=seed, match_seed=match_seed)
     influences = None
     if intervals == "laplace" and affordable:
-        influences = row_influences(objective, reference, learned)
+        influences = parameter_influences(objective, reference, learned)
     if match_seed is not None:
         match = NoiseMatch(reference, objective.marginals, match_seed)
         if match.match(reference) and influences is not None:
             influences = match.influences(reference, learned, influences)
-    return parameter_table(reference, learned, None if influences is None else covariance_of(influences), level)
+    return parameter_table(reference, learned, None if influences is None else influences.covariance(), level)
 
 
 def _named(reference: LearnableReference) -> bool:

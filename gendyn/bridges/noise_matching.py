@@ -29,6 +29,7 @@ from torch import Tensor
 
 from gendyn.bridges.interval_laws import interval_laws
 from gendyn.bridges.marginals import Marginals
+from gendyn.bridges.parameter_intervals import Influences
 from gendyn.bridges.references.family import LearnableReference
 from gendyn.bridges.references.hill_mlp import HillMLP
 from gendyn.bridges.references.parametric import ParametricReference
@@ -128,8 +129,8 @@ class NoiseMatch:
         return inside
 
     def influences(
-        self, reference: LearnableReference, parameters: Sequence[Tensor], influences: Sequence[Tensor]
-    ) -> list[Tensor]:
+        self, reference: LearnableReference, parameters: Sequence[Tensor], influences: Influences
+    ) -> Influences:
         r"""Return what rows do to the parameters, where the noise is the matched one.
 
         With the slope :math:`D' = \partial D / \partial \log \sigma`, which is zero at the match, a row moves the noise
@@ -142,8 +143,8 @@ class NoiseMatch:
         parameters
             What was learned by likelihood, the noise among it.
         influences
-            What the rows of each population do to those, ``(p, n_k)`` each; see
-            :func:`~gendyn.bridges.parameter_intervals.row_influences`.
+            What rows do to those; see :func:`~gendyn.bridges.parameter_intervals.parameter_influences`. Of pairs only
+            what they do through the drift is known.
         """
         slopes: list[float] = []
         own = 0
@@ -162,13 +163,14 @@ class NoiseMatch:
         curvature = slopes[own]
         through = torch.tensor(slopes, dtype=torch.float64, device=rows[0].device)
         through[own] = 0.0
+        carried = torch.eye(len(through)).to(through)
+        carried[own] = -through / curvature
         moved = []
-        for row, weights, drift in zip(rows, self.marginals.weights, influences, strict=True):
-            alone = (row - row @ weights) * weights
-            changed = drift.clone()
-            changed[own] = -(alone + through @ drift) / curvature
+        for row, weights, drift in zip(rows, self.marginals.weights, influences.rows, strict=True):
+            changed = carried @ drift
+            changed[own] -= (row - row @ weights) * weights / curvature
             moved.append(changed)
-        return moved
+        return Influences(moved, carried @ influences.pairs @ carried.T)
 
     def _slope(self, reference: LearnableReference) -> float:
         """Return the slope in the noise."""

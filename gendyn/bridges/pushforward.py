@@ -77,6 +77,16 @@ class PushforwardObjective:
             terms[k + 1] -= mixed
         return terms
 
+    @torch.no_grad()
+    def pair_terms(self, reference: LearnableReference, every: int = 1) -> list[Tensor]:
+        """Return the derivatives in the weights of both rows of a pair, ``(n_k / every, n_{k+1})`` an interval."""
+        terms = []
+        densities = self.marginals.log_densities(reference)
+        for log_density, (a, _) in zip(densities, self.marginals.intervals, strict=True):
+            mixed = torch.logsumexp(log_density + a.log()[:, None], 0)
+            terms.append(-(log_density[::every] - mixed).exp())
+        return terms
+
 
 class PushforwardEngine(Engine):
     """Adam, then rounds of L-BFGS steps, on the pushforward loss.

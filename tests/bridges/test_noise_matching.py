@@ -11,7 +11,7 @@ import gendyn as gd
 from gendyn.bridges.descent import quasi_newton
 from gendyn.bridges.marginals import Marginals
 from gendyn.bridges.noise_matching import NoiseMatch
-from gendyn.bridges.parameter_intervals import covariance_of, row_influences
+from gendyn.bridges.parameter_intervals import parameter_influences
 from gendyn.bridges.pushforward import PushforwardObjective
 
 DOUBLE = torch.float64
@@ -34,10 +34,10 @@ def both(data):
     parameters = [reference.log_sigma]
     quasi_newton(parameters, lambda: objective.value(reference), 30)
     likeliest = float(reference.log_sigma.detach().exp())
-    influences = row_influences(objective, reference, parameters)
+    influences = parameter_influences(objective, reference, parameters)
     match = NoiseMatch(reference, objective.marginals, seed=0)
     assert match.match(reference)
-    error = float(covariance_of(match.influences(reference, parameters, influences)).sqrt())
+    error = float(match.influences(reference, parameters, influences).covariance().sqrt())
     return likeliest, float(reference.log_sigma.detach().exp()), error
 
 

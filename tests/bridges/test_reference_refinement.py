@@ -288,3 +288,18 @@ def test_without_a_population_between_the_likelihood_chooses(capsys):
     assert "choose: 100%" in capsys.readouterr().err
     assert model.choice_["score"].isna().all()
     assert model.choice_.loc[model.choice_["chosen"], "objective"].item() == model.choice_["objective"].min()
+
+
+def test_states_that_do_not_count_rises_are_resumed():
+    data = turning(10)
+    reference = gd.references.Linear(sigma=0.5).start(data)
+    options = {"ridge": 0.0, "iterations": 3, "gradient_steps": 1, "provisional": True}
+    engine = CouplingEngine(reference, Marginals.of(data), **options)
+    engine.step(0)
+    engine.rises = 1
+    tensors = engine.tensors()
+    again = CouplingEngine(reference, Marginals.of(data), **options)
+    again.load(tensors)
+    assert (again.last, again.rises) == (engine.last, 1)
+    again.load(tensors | {"figures": tensors["figures"][:2]})
+    assert (again.last, again.sigma_factor, again.rises) == (engine.last, engine.sigma_factor, 0)
