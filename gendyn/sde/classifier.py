@@ -190,6 +190,7 @@ class StableSDEClassifier(SeriesClassifier, StableEstimator):
         if not 0 <= self.gaps < 1:
             raise ValueError(f"gaps must lie in [0, 1); got {self.gaps}")
         series, labels = labelled(read_series(data, y, times=times, mask=mask))
+        static = self._covariates(static, len(series))
         series = series.to(device)
         root = self._seed(seed)
         self.classes_, codes = np.unique(labels, return_inverse=True)

@@ -13,7 +13,8 @@ ahead; without moments the control at :math:`\tau_k` is the value there, as publ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -68,6 +69,9 @@ class ControlChannels:
             raise ValueError(f"channels must be some of {', '.join(get_args(ControlChannel))}; got {channels!r}")
         if method == "rectilinear" and "time" not in channels:
             raise ValueError("control='rectilinear' jumps and needs channels=('time', ...) to say when")
+        whole: Any = degree
+        if whole is not None and not isinstance(whole, Integral):
+            raise ValueError(f"degree must be a whole number, or None for values; got {degree!r}")
         if degree is not None and degree < 0:
             raise ValueError(f"degree must be at least 0, or None for values; got {degree}")
         self.method, self.channels, self.degree = method, tuple(channels), degree

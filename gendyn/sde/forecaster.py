@@ -9,7 +9,6 @@ recent past. Members differ by the noise of the latent path and by :math:`\epsil
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -21,14 +20,16 @@ from torch import Tensor, nn
 
 from gendyn.data import ControlMethod
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.sde.asked_times import asked_times
 from gendyn.sde.control_channels import ControlChannel
 from gendyn.sde.forecast_inputs import AskedInputs, cut
+from gendyn.sde.forecast_objective import ForecastObjective
 from gendyn.sde.forecast_start import ForecastStart, Start
 from gendyn.sde.proper_losses import crps_loss, energy_loss
 from gendyn.sde.recent_values import last_values, recent_values
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_estimator import under
-from gendyn.sde.series_inputs import Inputs, epoch_rows
+from gendyn.sde.series_inputs import Inputs
 from gendyn.sde.spread import relative_error, right_spread
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
 from gendyn.sde.stable_estimator import Solver, StableEstimator
@@ -38,9 +39,6 @@ from gendyn.training import fingerprint
 __all__ = ["StableSDEForecaster"]
 
 Loss = Literal["crps", "energy"]
-
-_MEMBERS = 4
-"""Members of each forecast in training."""
 
 
 class StableSDEForecaster(StableEstimator):
@@ -176,11 +174,13 @@ class StableSDEForecaster(StableEstimator):
         self._check_hyper_parameters()
         if self.horizon < 1 or self.recent < 1:
             raise ValueError(f"horizon and recent must be at least 1; got {self.horizon} and {self.recent}")
+        self._check_counts("horizon", "recent")
         if self.start not in get_args(Start):
             raise ValueError(f"start must be 'ridge' or 'kernel'; got {self.start!r}")
         if self.loss not in get_args(Loss):
             raise ValueError(f"loss must be one of {', '.join(get_args(Loss))}; got {self.loss!r}")
         series = read_series(data, times=times, mask=mask).to(device)
+        static = self._covariates(static, len(series))
         root = self._seed(seed)
         past, asked, target = cut(series, self.horizon)
         held = None
@@ -189,10 +189,9 @@ class StableSDEForecaster(StableEstimator):
             held = (*cut(given, self.horizon), held_static)
         elif self.patience is not None:
             kept, out = self._divide(len(series), root)
-            covariates = None if static is None else np.asarray(static)
-            held = (past.rows(out), asked[out], target[out], None if covariates is None else covariates[out.numpy()])
+            held = (past.rows(out), asked[out], target[out], None if static is None else static[out])
             past, asked, target = past.rows(kept), asked[kept], target[kept]
-            static = None if covariates is None else covariates[kept.numpy()]
+            static = None if static is None else static[kept]
         gaps = past.times.diff(dim=1)
         self._gap = float(gaps[gaps > 0].median()) if bool((gaps > 0).any()) else 1.0
         self.lead_ = (asked - past.times[:, -1:]).median(0).values
@@ -209,7 +208,7 @@ class StableSDEForecaster(StableEstimator):
         watched = None
         if held is not None:
             watched = self._batch_of(held[0], held[1], self._static_of(held[3], len(held[0])), held[2])
-        objective = _Forecasts(self, learned, watched)
+        objective = ForecastObjective(self, learned, watched)
         identity = fingerprint(
             outcome.nan_to_num(), scaled.values.nan_to_num(), scaled.times, asked, model="StableSDEForecaster",
             seed=root, **self._plain_params(),
@@ -255,11 +254,8 @@ class StableSDEForecaster(StableEstimator):
             If channels are not those of the fit, or a time lies before the end of a past.
         """
         batch = self._read_asked(data, at, times, mask, static)
-        count = self.n_samples if n is None else n
-        if count < 1:
-            raise ValueError(f"n must be at least 1; got {count}")
         with torch.no_grad():
-            members = self._members_of(batch, count, derive_seed(as_seed(seed), "predict"))
+            members = self._members_of(batch, self._count(n), derive_seed(as_seed(seed), "predict"))
             members = self.scaling_.inverse(self._spread_out(members, batch.leads))
         return members.cpu().numpy()
 
@@ -300,8 +296,7 @@ class StableSDEForecaster(StableEstimator):
     def _read_asked(self, data: Any, at: Any, times: Any, mask: Any, static: Any) -> AskedInputs:
         series = self._read(data, None, times, mask)
         ends = series.times[:, -1:]
-        asked = ends + self.lead_ if at is None else torch.as_tensor(at, dtype=torch.float64)
-        asked = asked.expand(len(series), -1)
+        asked = ends + self.lead_ if at is None else asked_times(at, series)
         early = torch.nonzero(asked < ends)
         if len(early):
             i, k = early[0].tolist()
@@ -403,30 +398,3 @@ class StableSDEForecaster(StableEstimator):
     def _restore_more(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         self._start = ForecastStart.from_state(under(tensors, "start."), extra["start"])
         self.lead_, self._spread, self._gap = tensors["lead"].cpu(), tensors["spread"].cpu(), self._start.gap
-
-
-class _Forecasts:
-    """A proper score of members, over batches of an epoch."""
-
-    def __init__(self, model: StableSDEForecaster, learned: AskedInputs, watched: AskedInputs | None) -> None:
-        self.module: nn.Module = model._model
-        self._model, self._learned, self._watched = model, learned, watched
-        self._size = model._batch(len(learned.inputs))
-
-    def loss(self, step: int, generator: torch.Generator) -> Tensor:
-        """Return the score of one batch."""
-        rows = epoch_rows(len(self._learned.inputs), self._size, step, self._model.seed_)
-        part = self._learned.rows(rows.to(self._learned.told.device))
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        outcome = part.outcome
-        if outcome is None:
-            raise ValueError("a forecast is learned from outcomes")
-        return self._model._score_of(self._model._members(part, _MEMBERS, seed, learning=True), outcome)
-
-    @torch.no_grad()
-    def validation_loss(self) -> float:
-        """Return the score of what was held out."""
-        if self._watched is None or self._watched.outcome is None:
-            return math.nan
-        members = self._model._members_of(self._watched, 16, derive_seed(self._model.seed_, "validation"))
-        return float(self._model._score_of(members, self._watched.outcome))

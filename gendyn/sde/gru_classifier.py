@@ -140,8 +140,7 @@ class GRUClassifier(NetworkClassifier):
     def _check_hyper_parameters(self) -> None:
         if self.kind not in ("gru-d", "gru-dt"):
             raise ValueError(f"kind must be 'gru-d' or 'gru-dt'; got {self.kind!r}")
-        if not self.hidden >= 1:
-            raise ValueError(f"hidden must be at least 1; got {self.hidden}")
+        self._check_counts("hidden")
 
     def _prepare(self, scaled: Series) -> None:
         """Fit the unit of times since the last observation, their mean."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from gendyn.data import Paths
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.sde.asked_times import asked_times
 from gendyn.sde.gru_ode import FilteredStates, GRUFlow, GRUODEModel
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_estimator import SeriesEstimator, under
@@ -138,9 +139,7 @@ class GRUODEBayes(SeriesEstimator):
         TrainingDiverged
             If the loss stops being finite.
         """
-        for name in ("hidden", "inner"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        self._check_counts("hidden", "inner")
         if not self.step > 0:
             raise ValueError(f"step must be positive; got {self.step}")
         if not self.mixing >= 0:
@@ -183,7 +182,7 @@ class GRUODEBayes(SeriesEstimator):
             If channels are not those of the fit, or a time lies before its series.
         """
         series = self._read(data, None, times, mask)
-        asked = series.times if at is None else torch.as_tensor(at, dtype=torch.float64)
+        asked = asked_times(at, series)
         scaled, clock = self.scaling_.transform(series), self.scaling_.clock(asked, series)
         means, deviations = [], []
         for start in range(0, len(series), BLOCK):

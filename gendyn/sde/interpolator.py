@@ -10,7 +10,6 @@ that are hidden, and so never from a point that the control passes through.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -22,13 +21,14 @@ from torch import Tensor, nn
 
 from gendyn.data import ControlMethod, Paths
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
+from gendyn.sde.asked_times import asked_times
 from gendyn.sde.control_channels import ControlChannel
 from gendyn.sde.hidden_entries import Hiding, hide
 from gendyn.sde.interpolation_inputs import HiddenInputs
+from gendyn.sde.interpolation_objective import InterpolationObjective
 from gendyn.sde.proper_losses import crps_loss
 from gendyn.sde.series import Series, read_series
 from gendyn.sde.series_estimator import under
-from gendyn.sde.series_inputs import epoch_rows
 from gendyn.sde.spread import right_spread
 from gendyn.sde.stable_design import NoiseSharing, Parametrisation
 from gendyn.sde.stable_estimator import Solver, StableEstimator
@@ -37,9 +37,6 @@ from gendyn.sde.surroundings import SURROUNDINGS, SurroundingsRidge, surrounding
 from gendyn.training import fingerprint
 
 __all__ = ["StableSDEInterpolator"]
-
-_MEMBERS = 2
-"""Noise paths of each series in training, and members of each outcome."""
 
 
 class StableSDEInterpolator(StableEstimator):
@@ -165,9 +162,9 @@ class StableSDEInterpolator(StableEstimator):
             raise ValueError(f"hiding must be one of {', '.join(get_args(Hiding))}; got {self.hiding!r}")
         if not 0 < self.share < 1:
             raise ValueError(f"share must lie between 0 and 1; got {self.share}")
-        if self.copies < 1:
-            raise ValueError(f"copies must be at least 1; got {self.copies}")
+        self._check_counts("copies")
         series = read_series(data, times=times, mask=mask).to(device)
+        static = self._covariates(static, len(series))
         root = self._seed(seed)
         held, held_static = None, None
         if validation is not None:
@@ -176,11 +173,10 @@ class StableSDEInterpolator(StableEstimator):
             kept, out = self._divide(len(series), root)
             held, series = series.rows(out), series.rows(kept)
             if static is not None:
-                covariates = np.asarray(static)
-                static, held_static = covariates[kept.numpy()], covariates[out.numpy()]
+                static, held_static = static[kept], static[out]
         series = series.rows(torch.arange(len(series)).repeat(self.copies))
         if static is not None:
-            static = np.concatenate([np.asarray(static)] * self.copies)
+            static = static.repeat(self.copies, 1)
         rest, asked, outcome = hide(series, self.share, self.hiding, derive_seed(root, "learned"))
         if bool(outcome.isnan().all()):
             raise ValueError("nothing can be hidden to learn from: no series was observed at two times")
@@ -199,7 +195,7 @@ class StableSDEInterpolator(StableEstimator):
         if held is not None:
             lacking, when, what = hide(held, self.share, self.hiding, derive_seed(root, "watched"))
             watched = self._asked(lacking, when, self._static_of(held_static, len(held)), what)
-        objective = _Interpolations(self, learned, watched)
+        objective = InterpolationObjective(self, learned, watched)
         identity = fingerprint(
             target.nan_to_num(), scaled.values.nan_to_num(), scaled.times, at, model="StableSDEInterpolator",
             seed=root, **self._plain_params(),
@@ -243,11 +239,8 @@ class StableSDEInterpolator(StableEstimator):
         ValueError
             If channels are not those of the fit, or a time lies before its series.
         """
-        count = self.n_samples if n is None else n
-        if count < 1:
-            raise ValueError(f"n must be at least 1; got {count}")
         batch = self._read_asked(data, at, times, mask, static)
-        members, _ = self._members_of(batch, count, derive_seed(as_seed(seed), "predict"))
+        members, _ = self._members_of(batch, self._count(n), derive_seed(as_seed(seed), "predict"))
         return self.scaling_.inverse(self._spread_out(members)).cpu().numpy()
 
     def predict(
@@ -263,7 +256,7 @@ class StableSDEInterpolator(StableEstimator):
     ) -> NDArray[Any]:
         """Return the mean ``(B, Q, D)``, over noise paths; arguments are those of :meth:`predict_samples`."""
         batch = self._read_asked(data, at, times, mask, static)
-        _, mean = self._members_of(batch, n or self.n_samples, derive_seed(as_seed(seed), "predict"))
+        _, mean = self._members_of(batch, self._count(n), derive_seed(as_seed(seed), "predict"))
         return self.scaling_.inverse(mean).cpu().numpy()
 
     def predict_interval(self, data: Any, at: Any = None, *, level: float = 0.8, **options: Any) -> NDArray[Any]:
@@ -313,8 +306,7 @@ class StableSDEInterpolator(StableEstimator):
 
     def _read_asked(self, data: Any, at: Any, times: Any, mask: Any, static: Any) -> HiddenInputs:
         series = self._read(data, None, times, mask)
-        asked = series.times if at is None else torch.as_tensor(at, dtype=torch.float64)
-        asked = asked.expand(len(series), -1)
+        asked = asked_times(at, series)
         early = torch.nonzero(asked < series.times[:, :1])
         if len(early):
             i, k = early[0].tolist()
@@ -390,29 +382,3 @@ class StableSDEInterpolator(StableEstimator):
         self._ridge = SurroundingsRidge.from_state(under(tensors, "ridge."))
         near, wide = extra["widths"]
         self._widths = (float(near), float(wide))
-
-
-class _Interpolations:
-    """The CRPS of hidden entries, over batches of an epoch."""
-
-    def __init__(self, model: StableSDEInterpolator, learned: HiddenInputs, watched: HiddenInputs | None) -> None:
-        self.module: nn.Module = model._model
-        self._model, self._learned, self._watched = model, learned, watched
-        self._size = model._batch(len(learned))
-
-    def loss(self, step: int, generator: torch.Generator) -> Tensor:
-        """Return the score of one batch."""
-        rows = epoch_rows(len(self._learned), self._size, step, self._model.seed_)
-        part = self._learned.rows(rows.to(self._learned.told.device))
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        if part.outcome is None:
-            raise ValueError("interpolation is learned from hidden entries")
-        members, _ = self._model._members(part, _MEMBERS, seed, learning=True)
-        return crps_loss(members, part.outcome.nan_to_num(), ~part.outcome.isnan())
-
-    def validation_loss(self) -> float:
-        """Return the score of what is hidden of held-out series."""
-        if self._watched is None:
-            return math.nan
-        members, _ = self._model._members_of(self._watched, 8, derive_seed(self._model.seed_, "validation"))
-        return self._model._crps(members, self._watched)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gendyn.data import Paths
 from gendyn.randomness import Seed, as_seed, derive_seed, torch_generator
 from gendyn.sampling import Process, sample
+from gendyn.sde.asked_times import asked_times
 from gendyn.sde.series import Series
 from gendyn.sde.series_estimator import SeriesEstimator
 from gendyn.sde.series_inputs import epoch_rows
@@ -70,7 +71,7 @@ class LatentEstimator(SeriesEstimator):
     ) -> NDArray[Any]:
         """Return what series may have been at any times, ``(n, B, Q, D)``."""
         series = self._read(data, times=times, mask=mask)
-        asked = series.times if at is None else torch.as_tensor(at, dtype=torch.float64)
+        asked = asked_times(at, series)
         if n < 1:
             raise ValueError(f"n must be at least 1; got {n}")
         root = as_seed(seed)

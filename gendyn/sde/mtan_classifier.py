@@ -138,9 +138,7 @@ class MTANClassifier(NetworkClassifier):
     # --- inside --------------------------------------------------------------------------------------------
 
     def _check_hyper_parameters(self) -> None:
-        for name in ("hidden", "references", "heads"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        self._check_counts("hidden", "references", "heads")
         if not self.embedding >= 2:
             raise ValueError(f"embedding must be at least 2; got {self.embedding}")
 

@@ -72,6 +72,7 @@ class NetworkClassifier(SeriesClassifier):
         self._check_hyper_parameters()
         self._check_training()
         series, labels = labelled(read_series(data, y, times=times, mask=mask))
+        static = self._covariates(static, len(series))
         series = series.to(device)
         root = self._seed(seed)
         self.classes_, codes = np.unique(labels, return_inverse=True)

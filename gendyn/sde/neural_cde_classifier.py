@@ -166,9 +166,7 @@ class NeuralCDEClassifier(NetworkClassifier):
 
     def _check_hyper_parameters(self) -> None:
         ControlChannels(self.control, self.channels, None)
-        for name in ("hidden", "inner", "layers"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        self._check_counts("hidden", "inner", "layers")
         if self.control == "rectilinear":
             raise ValueError(
                 "control='rectilinear' jumps and has no derivative, which a neural CDE needs; take 'linear', "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -60,7 +61,11 @@ class SeriesClassifier(SeriesEstimator):
         missing = [c for c in self.classes_.tolist() if c not in self.class_weight]
         if missing:
             raise ValueError(f"class_weight has no weight for {', '.join(map(repr, missing))}")
-        return torch.tensor([float(self.class_weight[c]) for c in self.classes_.tolist()])
+        weights = [float(self.class_weight[c]) for c in self.classes_.tolist()]
+        for c, weight in zip(self.classes_.tolist(), weights, strict=True):
+            if not 0 < weight < math.inf:
+                raise ValueError(f"class_weight must be positive and finite; class {c!r} has {weight:g}")
+        return torch.tensor(weights)
 
     def _validation(self, given: Any, series: Series) -> tuple[Series, Any, NDArray[Any]]:
         """Read what was given to stop by."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,22 @@ class SeriesEstimator(Estimator):
 
     def _check_training(self) -> None:
         """Raise a ValueError for the first hyper-parameter of the training that is out of range."""
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) is not None and not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        self._check_counts("epochs", "batch_size", "patience")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must be at least 0; got {self.weight_decay}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie between 0 and 1; got {self.validation_fraction}")
+
+    def _check_counts(self, *names: str) -> None:
+        """Raise a ValueError for the first of these hyper-parameters that is no whole number of at least 1."""
+        for name in names:
+            value = getattr(self, name)
+            if value is None and name in ("batch_size", "patience"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise ValueError(f"{name} must be a whole number; got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}")
 
     def _scale(self, series: Series, static: Any) -> tuple[Series, Tensor | None]:
         """Fit scalings on what is trained on, and return scaled series and covariates."""
@@ -87,6 +97,10 @@ class SeriesEstimator(Estimator):
                 f"the model was fitted on {len(self._static.mean)} static covariates; got {values.shape[1]}"
             )
         return self._static.transform(values)
+
+    def _covariates(self, static: Any, n: int) -> Tensor | None:
+        """Return static covariates of the series of a fit, as they were given but checked ``(n, S)``."""
+        return None if static is None else read_static(static, n).cpu()
 
     def _divide(self, n: int, root: int) -> tuple[Tensor, Tensor]:
         """Return the rows of series to learn from and of those to stop by, at random."""

@@ -21,7 +21,7 @@ def labelled(series: Series) -> tuple[Series, NDArray[Any]]:
     TypeError
         If labels are numbers that are not whole.
     ValueError
-        If there are none.
+        If there are none, or one is missing.
 
     Examples
     --------
@@ -34,6 +34,10 @@ def labelled(series: Series) -> tuple[Series, NDArray[Any]]:
         raise ValueError("a classifier needs labels: give y, or paths with labels")
     if labels.dtype.kind not in "iubUSO":
         raise TypeError(f"labels must be integers or strings; got type {labels.dtype}")
+    if labels.dtype.kind == "O":
+        missing = [i for i, label in enumerate(labels.tolist()) if label is None or label != label]
+        if missing:
+            raise ValueError(f"every series needs a label; series {missing[0]} has {labels[missing[0]]}: drop it")
     return series, labels.astype(str) if labels.dtype.kind in "SO" else labels
 
 

@@ -55,18 +55,28 @@ class StableEstimator(SeriesEstimator):
 
     def _check_hyper_parameters(self) -> None:
         """Raise a ValueError for the first hyper-parameter that is out of range."""
-        stable_design(self.kind, self.parametrisation, self.noise_sharing)
+        design = stable_design(self.kind, self.parametrisation, self.noise_sharing)
         ControlChannels(self.control, self.channels, self.degree)
-        for name in ("hidden", "layers", "n_samples"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        self._check_counts("hidden", "layers", "n_samples")
         if self.solver not in get_args(Solver):
             raise ValueError(f"solver must be one of {', '.join(get_args(Solver))}; got {self.solver!r}")
+        if self.solver == "log_euler" and not design.on_logarithm:
+            raise ValueError(
+                "solver='log_euler' steps on the logarithm of a state that keeps its sign; take it with "
+                "kind='geometric' and parametrisation='exact', and 'auto' with every other"
+            )
         if self.step is not None and not self.step > 0:
             raise ValueError(f"step must be positive, or None for the observation times; got {self.step}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}")
         self._check_training()
+
+    def _count(self, n: int | None) -> int:
+        """Return the number of members that is asked for."""
+        count = self.n_samples if n is None else n
+        if count < 1:
+            raise ValueError(f"n must be at least 1; got {count}")
+        return count
 
     # --- from series to networks ---------------------------------------------------------------------------
 
@@ -202,8 +212,12 @@ class StableEstimator(SeriesEstimator):
         ------
         NotFittedError
             Before :meth:`fit`.
+        ValueError
+            If ``n`` is below 1, or series or covariates are not like those of the fit.
         """
         self._check_fitted()
+        if n is not None and n < 1:
+            raise ValueError(f"n must be at least 1; got {n}")
         field, like = self.process_.field, self.process_.controls
         if x0 is None:
             span = torch.tensor([[0.0, self.scaling_.unit]], dtype=torch.float64)
