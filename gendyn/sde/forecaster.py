@@ -297,9 +297,9 @@ class StableSDEForecaster(StableEstimator):
         series = self._read(data, None, times, mask)
         ends = series.times[:, -1:]
         asked = ends + self.lead_ if at is None else asked_times(at, series)
-        early = torch.nonzero(asked < ends)
-        if len(early):
-            i, k = early[0].tolist()
+        early = torch.nonzero(asked < ends).tolist()
+        if early:
+            i, k = early[0]
             raise ValueError(
                 f"a forecast lies after its past; series {i} ends at {float(ends[i, 0]):g} and is asked about "
                 f"{float(asked[i, k]):g}: interpolate instead"
@@ -307,8 +307,7 @@ class StableSDEForecaster(StableEstimator):
         return self._batch_of(series, asked, self._static_of(static, len(series)), None)
 
     def _head(self, seed: int) -> nn.Module:
-        told = 2 * self.recent * self._dim + 1
-        return ForecastHead(self.hidden, told, self._dim, seed)
+        return ForecastHead(self.hidden, 2 * self.recent * self._dim + 1, self._dim, seed)
 
     def _leads(self, past: Series, asked: Tensor) -> Tensor:
         """Return scaled times since the end of each past ``(B, Q)``."""
@@ -392,8 +391,8 @@ class StableSDEForecaster(StableEstimator):
 
     def _more_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, about = self._start.state()
-        tensors = {f"start.{name}": value for name, value in tensors.items()}
-        return tensors | {"lead": self.lead_, "spread": self._spread}, {"start": about}
+        own = {"lead": self.lead_, "spread": self._spread}
+        return own | {f"start.{name}": value for name, value in tensors.items()}, {"start": about}
 
     def _restore_more(self, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         self._start = ForecastStart.from_state(under(tensors, "start."), extra["start"])
