@@ -500,18 +500,18 @@ def test_parameters_are_those_of_the_constructor(case):
 def test_ctrl_c_keeps_the_model_so_far(case, monkeypatch):
     from gendyn.training import loop
 
-    key_of = loop.derive_seed
+    key_of, half = loop.derive_seed, case.steps // 2
 
     def interrupt(seed, *labels):
-        if labels == ("train", 12):
+        if labels == ("train", half):
             raise KeyboardInterrupt
         return key_of(seed, *labels)
 
     monkeypatch.setattr(loop, "derive_seed", interrupt)
-    with pytest.warns(UserWarning, match="interrupted after 12 of 30 steps"):
+    with pytest.warns(UserWarning, match=f"interrupted after {half} of {case.steps} steps"):
         model = fitted(case)
     assert torch.isfinite(model.sample(n=3).values).all()
-    assert len(model.history_) <= 12
+    assert len(model.history_) <= half
 
 
 def test_a_killed_process_goes_on_to_the_same_model(tmp_path):
