@@ -235,7 +235,8 @@ PAGES = {
         "python benchmarks/mjp.py --json benchmarks/results/mjp.json",
         "Two threads, seconds of the processor. Low and high are two standard errors of the mean over draws. Peers are "
         "the better of two published networks (Berghaus et al. 2024), which grow worse from K = 1000 on, and the "
-        "likelihoods that the R package msm publishes.",
+        "likelihoods that the R package msm publishes. The machine was slow that day: expectation maximisation, whose "
+        "code had not changed, took .5 to 4.5 times as long as in an earlier run, of 325 s, and twice in the median.",
     ),
     "million": (
         "A million cells",
